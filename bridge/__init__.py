@@ -1,0 +1,3 @@
+"""Radbridge: an integration engine for medical imaging."""
+
+__version__ = "0.1.0"

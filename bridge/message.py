@@ -1,0 +1,127 @@
+"""Message and Delivery, and the table of allowed status changes."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from bridge.errors import BridgeError
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def new_id(now: float | None = None) -> str:
+    """A new identifier: 26 characters, sorting by creation time to the millisecond (ULID layout, lower case)."""
+    millis = int((time.time() if now is None else now) * 1000)
+    value = (millis << 80) | int.from_bytes(os.urandom(10), "big")
+    return "".join(_ALPHABET[(value >> shift) & 31] for shift in range(125, -5, -5))
+
+
+class MessageStatus(StrEnum):
+    """What became of something received (law 2: everything received has one)."""
+
+    ROUTED = "routed"
+    UNROUTED = "unrouted"
+    REFUSED = "refused"
+    DUPLICATE = "duplicate"
+
+
+class DeliveryStatus(StrEnum):
+    PENDING = "pending"
+    DONE = "done"
+    DEAD = "dead"
+    SKIPPED = "skipped"
+    REPLAYED = "replayed"
+
+
+ALLOWED: dict[DeliveryStatus, frozenset[DeliveryStatus]] = {
+    DeliveryStatus.PENDING: frozenset({DeliveryStatus.DONE, DeliveryStatus.DEAD, DeliveryStatus.SKIPPED}),
+    DeliveryStatus.DEAD: frozenset({DeliveryStatus.REPLAYED, DeliveryStatus.SKIPPED}),
+    DeliveryStatus.DONE: frozenset(),
+    DeliveryStatus.SKIPPED: frozenset(),
+    DeliveryStatus.REPLAYED: frozenset(),
+}
+"""A delivery's status moves only along these lines. A dead one is replayed by a new delivery that takes its place."""
+
+
+def check_change(old: DeliveryStatus, new: DeliveryStatus) -> None:
+    if new not in ALLOWED[old]:
+        raise BridgeError(f"a delivery that is {old} cannot become {new}", kind="locked")
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the engine needs to know of a message to store, route and sequence it; read without a mapping."""
+
+    type: str
+    """``ORM^O01``: message code and trigger event; for other formats their own name of the kind."""
+    control_id: str = ""
+    sender: str = ""
+    """Sending application and facility (MSH-3|MSH-4), as the receipt's scope."""
+    version: str = ""
+    charset: str = ""
+    """Python codec name the text was decoded with."""
+    test: bool = False
+    """MSH-11 is T (training) or D (debugging)."""
+    patients: tuple[str, ...] = ()
+    """Every patient identifier the message is about, ``id^issuer``; a merge names both."""
+    orders: tuple[str, ...] = ()
+    """Placer and filler order numbers, ``placer:number^issuer`` and ``filler:number^issuer``."""
+    accession: str = ""
+    digest: bytes = b""
+    """Of the content without what a resend changes (MSH-7)."""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What arrived, as bytes, once."""
+
+    id: str
+    day: int
+    """UTC date of receipt as yyyymmdd; part of every journal key."""
+    received_at: int
+    """Milliseconds since the epoch, UTC."""
+    channel: str
+    format: str
+    peer: str
+    header: Header
+    raw: bytes
+    status: MessageStatus
+    error: dict[str, str] | None = None
+
+
+@dataclass(slots=True)
+class Delivery:
+    """One message owed to one destination."""
+
+    id: str
+    message: str
+    day: int
+    """The message's day."""
+    route: str
+    destination: str
+    mapping: str
+    """Name of the mapping, or empty: the message leaves as it came."""
+    revision: str
+    keys: tuple[str, ...]
+    """Lane keys; a delivery may go when it is the lowest unfinished on all of them."""
+    position: int = 0
+    """Place in the destination's sequence, allotted by the store inside the accept transaction."""
+    origin: int = 0
+    """Position of the first delivery that this one repeats (its own when it repeats none): how new its content is."""
+    status: DeliveryStatus = DeliveryStatus.PENDING
+    attempts: int = 0
+    retry_at: int = 0
+    payload: bytes | None = None
+    """The rendered bytes, frozen before the first attempt; None until then, and for pass-through."""
+    context: dict[str, Any] = field(default_factory=dict)
+    error: dict[str, str] | None = None
+    suspected: bool = False
+    """An earlier attempt may have reached the destination."""
+    cause: str = ""
+    """The delivery that this one replays."""
+    created_at: int = 0

@@ -1,0 +1,91 @@
+"""The canonical model: what mappings make and projections keep, in the words of IHE and DICOM."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class StepStatus(StrEnum):
+    """Status of a Scheduled Procedure Step as the worklist knows it."""
+
+    SCHEDULED = "scheduled"
+    STARTED = "started"
+    COMPLETED = "completed"
+    DISCONTINUED = "discontinued"
+    CANCELLED = "cancelled"
+
+
+class UnknownOrder(StrEnum):
+    """What to do with a change or cancellation of an order that was never seen."""
+
+    CREATE = "create"
+    IGNORE = "ignore"
+    REJECT = "reject"
+
+
+@dataclass(frozen=True, slots=True)
+class WorklistStep:
+    """One Scheduled Procedure Step with all attributes of its worklist item (PS3.4 table K.6-1).
+
+    ``attributes`` maps DICOM keywords to text, to a list of texts (several values), or to a list of mappings
+    (a sequence). Dates are DA, times TM, both local to the site; names are DICOM PN. The step's own attributes are
+    the single item of ``ScheduledProcedureStepSequence``.
+    """
+
+    attributes: dict[str, Any]
+
+    @property
+    def step(self) -> dict[str, Any]:
+        items = self.attributes.get("ScheduledProcedureStepSequence") or [{}]
+        first: dict[str, Any] = items[0]
+        return first
+
+
+@dataclass(frozen=True, slots=True)
+class WorklistUpdate:
+    """What an order message says about one order in the worklist.
+
+    ``order`` lists the identifiers by which the Imaging Service Request is known (``placer:number^issuer``,
+    ``filler:number^issuer``, ``accession:number^issuer``): any one in common means the same order. ``status`` holds
+    for ``steps``, or for every step of the order when none is named. Scheduled steps come with all their attributes;
+    with any other status they only name which steps are meant (``ScheduledProcedureStepID`` and what else is known).
+    """
+
+    order: tuple[str, ...]
+    status: StepStatus
+    steps: tuple[WorklistStep, ...] = ()
+    known_only: bool = False
+    """The message changes an order (XO, CA, ...) rather than making one: ``if_unknown`` applies."""
+    if_unknown: UnknownOrder = UnknownOrder.CREATE
+    notes: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class WorklistDocument:
+    """What an ``order-to-worklist`` mapping renders to: one update for each order the message speaks of.
+
+    Empty when the message changes nothing in the worklist (number assignments, answers, status requests).
+    """
+
+    updates: tuple[WorklistUpdate, ...] = ()
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self), ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> WorklistDocument:
+        return cls(tuple(_update(raw) for raw in json.loads(data)["updates"]))
+
+
+def _update(raw: dict[str, Any]) -> WorklistUpdate:
+    return WorklistUpdate(
+        order=tuple(raw["order"]),
+        status=StepStatus(raw["status"]),
+        steps=tuple(WorklistStep(step["attributes"]) for step in raw["steps"]),
+        known_only=raw["known_only"],
+        if_unknown=UnknownOrder(raw["if_unknown"]),
+        notes=tuple(raw["notes"]),
+    )

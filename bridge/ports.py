@@ -1,0 +1,250 @@
+"""What a channel must be, and where channels are found.
+
+A channel file offers a :class:`ChannelType`: its name, a pydantic settings model and a constructor. It is found
+through the entry point group ``radbridge.channels`` (name = channel type, value = ``module:OBJECT``), ours and
+third parties' alike. Channels receive callables; they never import the store or the engine.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationInfo,
+)
+
+from bridge.errors import BridgeError
+from bridge.message import Delivery
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)", str(value).strip())
+    if not match:
+        raise ValueError("write a duration as 500ms, 2s, 5m, 1h or 7d")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+Duration = Annotated[float, BeforeValidator(_seconds)]
+"""Seconds; written ``500ms``, ``2s``, ``5m``, ``1h``, ``7d``."""
+
+
+class HostPort(NamedTuple):
+    """A network address; ``port`` 0 means any free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _host_port(value: Any) -> HostPort:
+    if isinstance(value, HostPort):
+        return value
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^\s:\[\]]+)):(\d{1,5})", str(value).strip())
+    if not match or int(match[3]) > 65535:
+        raise ValueError("write an address as host:port, for example 127.0.0.1:2575")
+    return HostPort(match[1] or match[2], int(match[3]))
+
+
+Address = Annotated[HostPort, BeforeValidator(_host_port), PlainSerializer(str)]
+"""A :class:`HostPort`; written ``127.0.0.1:2575``, ``pacs.example:2575``, ``[::1]:2575``."""
+
+
+def _beside_the_site_file(path: Path, info: ValidationInfo) -> Path:
+    return info.context["folder"] / path if info.context else path
+
+
+LocalPath = Annotated[Path, AfterValidator(_beside_the_site_file)]
+"""A file or folder on this machine; a relative one starts from the site file's folder."""
+
+
+class RetryPolicy(BaseModel):
+    """How a destination is tried again: exponential from ``first`` to ``max``, with jitter, ``attempts`` in all."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    first: Duration = 1.0
+    """Pause before the second attempt."""
+    max: Duration = 300.0
+    """Longest pause between two attempts."""
+    attempts: int = Field(default=10, ge=1, le=1000)
+    """Attempts in all, before the delivery is dead."""
+
+
+class ChannelSettings(BaseModel):
+    """What every channel's settings model extends. A field's docstring is its description for people."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, use_attribute_docstrings=True)
+    type: str
+    """The kind of channel: one of the installed channel types."""
+    system: str = ""
+    """The system at the other end: one of `systems`."""
+
+
+class SourceSettings(ChannelSettings):
+    """Policies of an inbound channel; the engine applies them, the channel does not."""
+
+    format: Literal["hl7v2", "bytes"] = "hl7v2"
+    """What arrives: HL7 v2 messages, or bytes of any kind that are only stored and passed on."""
+    validation: Literal["off", "strict"] = Field(default="off", alias="validate")
+    """``strict``: hl7apy checks structure, cardinality and data types before the answer."""
+    on_error: Literal["park", "reject"] = "park"
+    """``reject`` renders every delivery before answering, and answers AE with the location."""
+    unrouted: Literal["accept", "reject"] = "accept"
+    """How a message that no route wants is answered; it is stored either way."""
+    test_messages: Literal["refuse", "accept"] = "refuse"
+    """MSH-11 T or D: refused (AR, 202) unless the channel serves a test site."""
+    charset: str = ""
+    """Character set of messages that declare none (HL7 table 0211); empty: UTF-8, else Windows-1252."""
+
+
+class SinkSettings(ChannelSettings):
+    """Policies of an outbound channel; the engine applies them, the channel does not."""
+
+    lane: Literal["destination", "patient", "order"] = "destination"
+    """What stays in sequence: everything to this destination, or what concerns the same patient or order."""
+    retry: RetryPolicy = RetryPolicy()
+    """How a delivery is tried again."""
+    on_dead: Literal["park", "pass"] = "park"
+    """``park``: a dead delivery holds its lane key until a person acts; ``pass``: the next ones go on."""
+    repeat: int = Field(default=64, ge=1, le=10_000)
+    """At most so many last-sent deliveries may be sent again after a crash."""
+    parallel: int = Field(default=1, ge=1, le=64)
+    """Deliveries of different lane keys under way at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """One message as a source read it off its transport."""
+
+    data: bytes
+    peer: str
+    """Who sent it, as the transport knows it: ``127.0.0.1:53412``, a file name, an AE title."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The engine's answer. ``ok`` means committed (law 1); a source turns it into its transport's own answer."""
+
+    ok: bool
+    message: str
+    """Id of the stored message; empty when nothing could be stored."""
+    body: bytes = b""
+    """Answer in the message's own format (an HL7 ACK), ready to send; empty for formats without one."""
+    error: BridgeError | None = None
+    duplicate: bool = False
+
+
+Receive = Callable[[Inbound], Awaitable[Reply]]
+"""Hand a message to the engine; returns when it is committed or refused. Never raises for bad content."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """What a sink is asked to bring to its destination."""
+
+    data: bytes
+    delivery: Delivery
+    control_id: str = ""
+    """Control id (MSH-10) of the outgoing message, to match the answer with."""
+    format: str = "hl7v2"
+    charset: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the destination said, short and without patient content: ``AA``, ``200 OK``, ``applied``."""
+
+    summary: str
+    body: bytes = b""
+
+
+class Source(Protocol):
+    """An inbound end. ``start`` binds and returns; errors in binding are raised from it as BridgeError."""
+
+    async def start(self, receive: Receive) -> None: ...
+    async def stop(self) -> None: ...
+    @property
+    def endpoint(self) -> str:
+        """Where it listens, for people: ``mllp://127.0.0.1:2575``."""
+        ...
+
+
+class Sink(Protocol):
+    """An outbound end to the world outside.
+
+    ``send`` returns when the destination has taken the message; raises Unreachable, Uncertain, Temporary or
+    Permanent otherwise. It is never called for two deliveries of one lane key at a time.
+    """
+
+    async def send(self, outgoing: Outgoing) -> Answer: ...
+    async def close(self) -> None: ...
+    @property
+    def endpoint(self) -> str: ...
+
+
+@runtime_checkable
+class Projection(Protocol):
+    """A sink into our own database: applied in the same transaction as the delivery's finish."""
+
+    def apply(self, tx: Any, outgoing: Outgoing) -> Answer:
+        """Runs in the store's writer thread; ``tx`` is its SQLAlchemy Connection. Applies only what is newer
+        (``outgoing.delivery.origin``) than what is there. Raises Permanent for what can never be applied."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the engine hands a channel besides its settings."""
+
+    name: str
+    """The channel's name in the configuration."""
+    site: Any
+    """The site's settings: name, timezone."""
+    worklist: Any = None
+    """The worklist projection: ``apply(tx, outgoing)`` and ``find(query)``."""
+    system: Mapping[str, Any] = field(default_factory=dict)
+    """The system's settings merged over its adapter profile; empty when the channel names no system."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelType:
+    """A kind of channel: what the registry holds."""
+
+    name: str
+    direction: Literal["in", "out", "both"]
+    settings: type[ChannelSettings]
+    build: Callable[[Any, Services], Any]
+    """``build(settings, services)`` -> Source, Sink, or an object that is a Source and a Projection (``both``)."""
+
+
+@cache
+def _registered() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group="radbridge.channels")}
+
+
+def channel_type_names() -> list[str]:
+    """Names of every installed channel type, sorted."""
+    return sorted(_registered())
+
+
+def channel_type(name: str) -> ChannelType:
+    """The channel type called ``name``, loading only its module. Raises KeyError if none is installed."""
+    loaded: ChannelType = _registered()[name].load()
+    return loaded

@@ -1,0 +1,1 @@
+"""Transports: one file each. A channel is a settings model, a Source or Sink, and a registration line."""
