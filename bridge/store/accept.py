@@ -1,0 +1,213 @@
+"""Accepting: the message, its receipt and a delivery owed to every destination, in one transaction (laws 1, 2, 5)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, insert, select, update
+
+from bridge.message import Delivery, DeliveryStatus, Message, MessageStatus
+from bridge.store import schema as t
+
+
+@dataclass(slots=True)
+class Acceptance:
+    """One message on its way into the store, with the answer its sender will get."""
+
+    message: Message
+    deliveries: list[Delivery]
+    answer: bytes = b""
+    receipt: bool = True
+    """False for input without a usable control id: it cannot be recognised when it comes again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What the store made of it. ``answer`` is the first one's when the message is a duplicate."""
+
+    message: str
+    answer: bytes
+    duplicate: bool = False
+    bells: frozenset[str] = field(default=frozenset())
+
+
+def receipt_scope(message: Message) -> bytes:
+    """Channel, sender and control id as one fixed-size key."""
+    header = message.header
+    text = "\x1f".join((message.channel, header.sender, header.control_id))
+    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).digest()
+
+
+class Accept:
+    """The step of the writer that accepts. Items: Acceptance; results: Accepted."""
+
+    order = 10
+
+    def run(self, tx: Connection, items: Sequence[Acceptance]) -> list[Accepted]:
+        scopes = [receipt_scope(item.message) if item.receipt else b"" for item in items]
+        known = _receipts(tx, {scope for scope in scopes if scope})
+        results: list[Accepted] = []
+        fresh: list[tuple[Acceptance, bytes]] = []
+        rows: list[dict[str, Any]] = []
+        for item, scope in zip(items, scopes, strict=True):
+            message = item.message
+            earlier = known.get(scope, {}) if scope else {}
+            first = earlier.get(message.header.digest)
+            if first is None:
+                rows.append(_message_row(message, reused=bool(earlier)))
+                fresh.append((item, scope))
+                if scope:
+                    known.setdefault(scope, {})[message.header.digest] = (message.id, item.answer)
+                bells = frozenset(delivery.destination for delivery in item.deliveries)
+                results.append(Accepted(message.id, item.answer, bells=bells))
+            elif first[0] == message.id:
+                results.append(Accepted(message.id, item.answer))
+            else:
+                rows.append(_duplicate_row(message, first[0]))
+                results.append(Accepted(message.id, first[1], duplicate=True))
+        if rows:
+            tx.execute(insert(t.message), rows)
+        _insert_receipts(tx, fresh)
+        insert_deliveries(tx, [delivery for item, _ in fresh for delivery in item.deliveries])
+        return results
+
+
+def _receipts(tx: Connection, scopes: set[bytes]) -> dict[bytes, dict[bytes, tuple[str, bytes]]]:
+    found: dict[bytes, dict[bytes, tuple[str, bytes]]] = {}
+    if scopes:
+        rows = tx.execute(
+            select(t.receipt.c.scope, t.receipt.c.digest, t.receipt.c.message, t.receipt.c.answer).where(
+                t.receipt.c.scope.in_(scopes)
+            )
+        )
+        for scope, digest, message, answer in rows:
+            found.setdefault(bytes(scope), {})[bytes(digest)] = (message, bytes(answer))
+    return found
+
+
+def _insert_receipts(tx: Connection, fresh: list[tuple[Acceptance, bytes]]) -> None:
+    rows = [
+        {
+            "scope": scope,
+            "digest": item.message.header.digest,
+            "message": item.message.id,
+            "received_at": item.message.received_at,
+            "answer": item.answer,
+        }
+        for item, scope in fresh
+        if scope
+    ]
+    if rows:
+        tx.execute(insert(t.receipt), rows)
+
+
+def insert_deliveries(tx: Connection, deliveries: list[Delivery]) -> None:
+    """Allot positions and insert. Counter rows are updated in sorted sequence, so that two nodes never deadlock."""
+    if not deliveries:
+        return
+    unplaced = [delivery for delivery in deliveries if not delivery.position]
+    last: dict[str, int] = {}
+    for destination, count in sorted(Counter(delivery.destination for delivery in unplaced).items()):
+        last[destination] = _allot(tx, destination, count) - count
+    for delivery in unplaced:
+        last[delivery.destination] += 1
+        delivery.position = last[delivery.destination]
+        delivery.origin = delivery.origin or delivery.position
+    tx.execute(insert(t.delivery), [_delivery_row(delivery) for delivery in deliveries])
+    tx.execute(
+        insert(t.delivery_key),
+        [
+            {
+                "destination": delivery.destination,
+                "key": key,
+                "position": delivery.position,
+                "delivery": delivery.id,
+            }
+            for delivery in deliveries
+            for key in delivery.keys
+        ],
+    )
+
+
+_ALLOT = (
+    update(t.lane_position)
+    .where(t.lane_position.c.destination == bindparam("d"))
+    .values(last=t.lane_position.c.last + bindparam("n"))
+    .returning(t.lane_position.c.last)
+)
+
+
+def _allot(tx: Connection, destination: str, count: int) -> int:
+    """The last of ``count`` new positions. The counter row is made by :func:`ensure_destinations`."""
+    return int(tx.execute(_ALLOT, {"d": destination, "n": count}).scalar_one())
+
+
+def ensure_destinations(tx: Connection, names: Sequence[str]) -> None:
+    """Make the counter and lease rows of destinations that have none yet."""
+    for table, values in ((t.lane_position, {"last": 0, "shuffles": 0}), (t.lease, {"owner": "", "epoch": 0, "expires_at": 0})):
+        have = set(tx.execute(select(table.c.destination)).scalars())
+        rows = [{"destination": name, **values} for name in sorted(set(names) - have)]
+        if rows:
+            tx.execute(insert(table), rows)
+
+
+def _message_row(message: Message, reused: bool) -> dict[str, Any]:
+    header = message.header
+    warnings = list(header.warnings)
+    if reused:
+        warnings.append("control id was used before with other content")
+    return {
+        "day": message.day,
+        "id": message.id,
+        "received_at": message.received_at,
+        "channel": message.channel,
+        "format": message.format,
+        "peer": message.peer[:255],
+        "type": header.type[:64],
+        "control_id": header.control_id[:255],
+        "sender": header.sender[:511],
+        "charset": header.charset,
+        "test": header.test,
+        "status": message.status.value,
+        "patient": header.patients[0][:255] if header.patients else "",
+        "order_number": header.orders[0][:255] if header.orders else "",
+        "accession": header.accession[:64],
+        "error": json.dumps(message.error) if message.error else None,
+        "warnings": json.dumps(warnings) if warnings else None,
+        "size": len(message.raw),
+        "raw": message.raw,
+    }
+
+
+def _duplicate_row(message: Message, first: str) -> dict[str, Any]:
+    note = {"kind": "duplicate_key", "what": f"the same as message {first}", "at": "MSH-10", "fix": ""}
+    return _message_row(replace(message, status=MessageStatus.DUPLICATE, error=note), reused=False)
+
+
+def _delivery_row(delivery: Delivery) -> dict[str, Any]:
+    return {
+        "id": delivery.id,
+        "message": delivery.message,
+        "day": delivery.day,
+        "route": delivery.route,
+        "destination": delivery.destination,
+        "mapping": delivery.mapping,
+        "revision": delivery.revision,
+        "position": delivery.position,
+        "origin": delivery.origin,
+        "status": DeliveryStatus.PENDING.value,
+        "attempts": 0,
+        "retry_at": 0,
+        "suspected": delivery.suspected,
+        "payload": delivery.payload,
+        "context": json.dumps(delivery.context) if delivery.context else None,
+        "error": None,
+        "cause": delivery.cause,
+        "created_at": delivery.created_at,
+        "changed_at": delivery.created_at,
+    }

@@ -1,0 +1,196 @@
+"""Claiming: which deliveries of a destination may go now, in sequence (law 4)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, func, select
+
+from bridge.message import Delivery, DeliveryStatus
+from bridge.store import schema as t
+from bridge.store.database import now_ms
+
+WINDOW_BYTES = 8 << 20
+"""A claim stops growing once the messages in it are this large together; it always holds at least one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """A delivery ready to be looked at by its owner, with the message it carries."""
+
+    delivery: Delivery
+    raw: bytes
+    format: str
+    control_id: str
+    charset: str
+    wait_ms: int
+    """Milliseconds until its retry is due; 0 or less means now. Counted on the database's clock."""
+
+
+_DELIVERY = [column for column in t.delivery.c if column.name not in ("changed_at",)]
+
+
+def _window(destination: str, after: int, limit: int) -> Select[Any]:
+    key, parked = t.delivery_key.alias("k"), t.parked_key.alias("p")
+    behind_a_dead_one = (
+        select(parked.c.delivery)
+        .join(
+            key,
+            (key.c.destination == parked.c.destination)
+            & (key.c.key == parked.c.key)
+            & (key.c.position > parked.c.position),
+        )
+        .where(parked.c.destination == destination, key.c.delivery == t.delivery.c.id)
+    )
+    return (
+        select(
+            *_DELIVERY,
+            t.message.c.size,
+            t.message.c.format,
+            t.message.c.control_id,
+            t.message.c.charset,
+            (t.delivery.c.retry_at - now_ms()).label("wait_ms"),
+        )
+        .join(t.message, (t.message.c.day == t.delivery.c.day) & (t.message.c.id == t.delivery.c.message))
+        .where(
+            t.delivery.c.destination == destination,
+            t.delivery.c.status == DeliveryStatus.PENDING.value,
+            t.delivery.c.position > after,
+            ~behind_a_dead_one.exists(),
+        )
+        .order_by(t.delivery.c.position)
+        .limit(limit)
+    )
+
+
+def claim(connection: Connection, destination: str, after: int, limit: int) -> tuple[list[Owed], int]:
+    """The next pending deliveries of ``destination`` past position ``after``, lowest first, and its shuffle count.
+
+    Those that wait behind a dead delivery on one of their keys are left out. The caller owns the destination. When
+    the shuffle count differs from the former claim's, only a claim from position 0 tells the true sequence.
+    """
+    owed = _claim(connection, destination, after, limit)
+    shuffles = connection.execute(
+        select(t.lane_position.c.shuffles).where(t.lane_position.c.destination == destination)
+    ).scalar_one()
+    return owed, shuffles
+
+
+def _claim(connection: Connection, destination: str, after: int, limit: int) -> list[Owed]:
+    rows: list[Row[Any]] = []
+    size = 0
+    for row in connection.execute(_window(destination, after, limit)):
+        size += row.size
+        if rows and size > WINDOW_BYTES:
+            break
+        rows.append(row)
+    if not rows:
+        return []
+    keys = _keys(connection, [row.id for row in rows])
+    raws = _raws(connection, {(row.day, row.message) for row in rows})
+    return [
+        Owed(
+            delivery=delivery_of(row, keys.get(row.id, ())),
+            raw=raws[row.message],
+            format=row.format,
+            control_id=row.control_id,
+            charset=row.charset,
+            wait_ms=row.wait_ms,
+        )
+        for row in rows
+    ]
+
+
+def _keys(connection: Connection, ids: list[str]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    query = select(t.delivery_key.c.delivery, t.delivery_key.c.key).where(t.delivery_key.c.delivery.in_(ids))
+    for delivery, key in connection.execute(query):
+        found[delivery] = (*found.get(delivery, ()), key)
+    return found
+
+
+def _raws(connection: Connection, messages: Iterable[tuple[int, str]]) -> dict[str, bytes]:
+    wanted = list(messages)
+    query = select(t.message.c.id, t.message.c.raw).where(
+        t.message.c.day.in_({day for day, _ in wanted}), t.message.c.id.in_([identifier for _, identifier in wanted])
+    )
+    return {identifier: bytes(raw) for identifier, raw in connection.execute(query)}
+
+
+def delivery_of(row: Row[Any], keys: tuple[str, ...]) -> Delivery:
+    """A row of the delivery table as a Delivery."""
+    return Delivery(
+        id=row.id,
+        message=row.message,
+        day=row.day,
+        route=row.route,
+        destination=row.destination,
+        mapping=row.mapping,
+        revision=row.revision,
+        keys=keys,
+        position=row.position,
+        origin=row.origin,
+        status=DeliveryStatus(row.status),
+        attempts=row.attempts,
+        retry_at=row.retry_at,
+        payload=bytes(row.payload) if row.payload is not None else None,
+        context=json.loads(row.context) if row.context else {},
+        error=json.loads(row.error) if row.error else None,
+        suspected=row.suspected,
+        cause=row.cause,
+        created_at=row.created_at,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LaneState:
+    """A destination at a glance: what waits, what is dead, and what blocks the head."""
+
+    destination: str
+    pending: int
+    dead: int
+    parked_keys: int
+    oldest: int
+    """When the oldest pending delivery was created, milliseconds; 0 if none."""
+    head: str
+    head_error: dict[str, str] | None
+
+
+def lane_states(connection: Connection) -> list[LaneState]:
+    """Every destination that has anything pending or dead, by name."""
+    d = t.delivery.c
+    counts: dict[str, dict[str, Any]] = {}
+    query = select(d.destination, d.status, func.count(), func.min(d.created_at), func.min(d.position)).group_by(
+        d.destination, d.status
+    )
+    for destination, status, count, oldest, first in connection.execute(query):
+        counts.setdefault(destination, {})[status] = (count, oldest, first)
+    parked_query = select(t.parked_key.c.destination, func.count()).group_by(t.parked_key.c.destination)
+    parked = {destination: count for destination, count in connection.execute(parked_query)}
+    return [
+        _lane_state(connection, destination, counts[destination], parked.get(destination, 0))
+        for destination in sorted(counts)
+    ]
+
+
+def _lane_state(connection: Connection, destination: str, by_status: dict[str, Any], parked: int) -> LaneState:
+    pending = by_status.get(DeliveryStatus.PENDING.value, (0, 0, None))
+    dead = by_status.get(DeliveryStatus.DEAD.value, (0, 0, None))
+    first = min(position for position in (pending[2], dead[2]) if position is not None)
+    head = connection.execute(
+        select(t.delivery.c.id, t.delivery.c.error).where(
+            t.delivery.c.destination == destination, t.delivery.c.position == first
+        )
+    ).first()
+    return LaneState(
+        destination=destination,
+        pending=pending[0],
+        dead=dead[0],
+        parked_keys=parked,
+        oldest=pending[1] or 0,
+        head=head.id if head else "",
+        head_error=json.loads(head.error) if head and head.error else None,
+    )

@@ -1,0 +1,12 @@
+"""Alembic's entry: migrations run on the connection that the store hands over."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from bridge.store import worklist  # noqa: F401 - its tables belong to the metadata
+from bridge.store.schema import metadata
+
+context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
+with context.begin_transaction():
+    context.run_migrations()

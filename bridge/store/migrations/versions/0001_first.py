@@ -1,0 +1,18 @@
+"""The first schema."""
+
+from __future__ import annotations
+
+from alembic import op
+
+from bridge.store.schema import PARTITIONED, metadata
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    bind = op.get_bind()
+    metadata.create_all(bind)
+    if bind.dialect.name == "postgresql":
+        for table in PARTITIONED:
+            op.execute(f"CREATE TABLE {table.name}_default PARTITION OF {table.name} DEFAULT")

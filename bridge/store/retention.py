@@ -1,0 +1,110 @@
+"""Keeping the store small: partitions ahead, old days dropped, the write-ahead log bounded."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from sqlalchemy import Connection, delete, inspect, select, text
+from sqlalchemy.exc import OperationalError
+
+from bridge.store import schema as t
+from bridge.store.database import Database
+
+log = structlog.get_logger(__name__)
+
+CHUNK = 1000
+"""Rows deleted per transaction on SQLite, so that receivers never wait long for the lock."""
+
+
+def day_of(millis: int) -> int:
+    """UTC day of a time, as yyyymmdd."""
+    return int(datetime.fromtimestamp(millis / 1000, UTC).strftime("%Y%m%d"))
+
+
+def ensure_partitions(tx: Connection, today: int, ahead: int = 7) -> None:
+    """PostgreSQL: make the day partitions from today on. A default partition takes what falls outside them."""
+    if tx.dialect.name != "postgresql":
+        return
+    start = datetime.strptime(str(today), "%Y%m%d").replace(tzinfo=UTC)
+    have = set(inspect(tx).get_table_names())
+    for table in t.PARTITIONED:
+        for offset in range(ahead):
+            day, after = (int((start + timedelta(days=n)).strftime("%Y%m%d")) for n in (offset, offset + 1))
+            name = f"{table.name}_{day}"
+            if name not in have:
+                tx.execute(text(f"CREATE TABLE {name} PARTITION OF {table.name} FOR VALUES FROM ({day}) TO ({after})"))
+
+
+def drop_before(tx: Connection, day: int) -> int:
+    """Drop journal days before ``day`` that owe nothing any more; returns how many rows (SQLite) or partitions went.
+
+    A day stays while a pending or dead delivery still needs its messages.
+    """
+    needed = set(tx.execute(select(t.delivery.c.day).distinct()).scalars())
+    if tx.dialect.name == "postgresql":
+        return _drop_partitions(tx, day, needed)
+    gone = 0
+    for table in (t.attempt, t.delivery_log, t.message):
+        ids = text(
+            f"DELETE FROM {table.name} WHERE rowid IN (SELECT rowid FROM {table.name} WHERE day < :day"
+            f" AND day NOT IN (SELECT day FROM delivery) LIMIT {CHUNK})"
+        )
+        gone += tx.execute(ids, {"day": day}).rowcount
+    return gone
+
+
+def _drop_partitions(tx: Connection, day: int, needed: set[int]) -> int:
+    gone = 0
+    for name in inspect(tx).get_table_names():
+        table, _, suffix = name.rpartition("_")
+        if suffix.isdigit() and len(suffix) == 8 and table in {p.name for p in t.PARTITIONED}:
+            if int(suffix) < day and int(suffix) not in needed:
+                tx.execute(text(f"DROP TABLE {name}"))
+                gone += 1
+    return gone
+
+
+def trim_receipts(tx: Connection, before: int) -> int:
+    """Forget receipts older than ``before`` (milliseconds), a chunk at a time; returns how many went."""
+    old = select(t.receipt.c.scope, t.receipt.c.digest).where(t.receipt.c.received_at < before).limit(CHUNK)
+    rows = tx.execute(old).all()
+    for scope, digest in rows:
+        tx.execute(delete(t.receipt).where(t.receipt.c.scope == scope, t.receipt.c.digest == digest))
+    return len(rows)
+
+
+class Checkpointer(threading.Thread):
+    """SQLite: moves the write-ahead log into the database from a thread of its own, and keeps the log bounded."""
+
+    EVERY = 1.0
+    BOUND = 64 << 20
+    """Bytes of log past which readers are waited for, so that it can start again from its beginning."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(name="radbridge-checkpoint", daemon=True)
+        self._database = database
+        self._stop_event = threading.Event()
+
+    def run(self) -> None:
+        page = 4096
+        while not self._stop_event.wait(self.EVERY):
+            try:
+                with self._database.reader.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                    _, pages, _ = connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").one()
+                    if pages * page > self.BOUND:
+                        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+                    connection.exec_driver_sql("PRAGMA incremental_vacuum(200)")
+            except OperationalError as error:
+                log.warning("checkpoint_failed", reason=str(error.orig))
+
+    def close(self) -> None:
+        self._stop_event.set()
+        self.join()
+
+
+def now_millis() -> int:
+    """This machine's clock, milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
