@@ -1,0 +1,159 @@
+"""The composition root: settings in, a running node out. Everything that is wired together is wired here."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import structlog
+
+from bridge.engine.operations import Operations
+from bridge.engine.plan import Plan
+from bridge.engine.runtime import ROLES, Runtime
+from bridge.errors import BridgeError
+from bridge.settings import Loaded
+from bridge.store.store import Store
+
+log = structlog.get_logger(__name__)
+
+SWITCH_INTERVAL = 0.0005
+"""Seconds a thread may keep the interpreter: the writer must not wait 5 ms for the event loop, nor the loop for it."""
+
+
+@dataclass(slots=True)
+class Node:
+    """A node that was built and not yet started."""
+
+    loaded: Loaded
+    store: Store
+    runtime: Runtime
+    operations: Operations
+    token: str
+    new_token: bool
+    """The token was made now: show it once."""
+
+
+def store_url(loaded: Loaded) -> str:
+    """Where the database is: as configured, else SQLite in the data folder, which is made if missing."""
+    config = loaded.config
+    if config.store.url:
+        return config.store.url
+    folder = Path(config.data)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BridgeError(f"cannot be made: {error.strerror}", at=str(folder), fix="set `data:`", kind="settings") from None
+    return f"sqlite:///{folder / 'radbridge.db'}"
+
+
+@contextmanager
+def sole_owner(loaded: Loaded) -> Iterator[None]:
+    """Hold the embedded store for this process alone. Raises BridgeError when another engine serves it."""
+    if loaded.config.store.url:
+        yield
+        return
+    store_url(loaded)
+    lock: IO[str] = (Path(loaded.config.data) / "radbridge.lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise BridgeError(
+            "another radbridge serves this data folder",
+            at=str(loaded.config.data),
+            fix="stop it, or set another `data:`",
+            kind="settings",
+        ) from None
+    try:
+        yield
+    finally:
+        lock.close()
+
+
+def open_operations(loaded: Loaded) -> tuple[Store, Operations]:
+    """The store and what people do with it, without a running node; close the store when done."""
+    plan = Plan(loaded)
+    store = Store(store_url(loaded))
+    store.keep_revision(plan.revision, plan.files)
+    store.ensure_destinations(plan.destinations())
+    return store, Operations(store, lambda: plan)
+
+
+def build(loaded: Loaded, *, roles: frozenset[str] = ROLES) -> Node:
+    """Wire a node. Raises SettingsError or StoreUnavailable, each with place and fix."""
+    store = Store(store_url(loaded))
+    try:
+        runtime = Runtime(loaded, store, roles=roles)
+    except BaseException:
+        store.close()
+        raise
+    configured = loaded.config.web.token.get_secret_value()
+    token, new = (configured, False) if configured else store.meta("api-token", lambda: secrets.token_urlsafe(24))
+    return Node(loaded, store, runtime, Operations(store, lambda: runtime.plan), token, new)
+
+
+async def serve(node: Node, *, ready: Callable[[Node], None] = lambda _: None) -> None:
+    """Run until SIGINT or SIGTERM. Channels come first: the web end starts once messages can be received."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    await node.runtime.start()
+    web: Any = None
+    try:
+        if "web" in node.runtime.roles:
+            from bridge.web.server import WebServer
+
+            web = WebServer(node)
+            await web.start()
+        ready(node)
+        await stop.wait()
+    finally:
+        if web is not None:
+            await web.stop()
+        await node.runtime.stop()
+
+
+def run(loaded: Loaded, *, roles: frozenset[str] = ROLES, ready: Callable[[Node], None] = lambda _: None) -> None:
+    """Build a node and serve it in this process until a signal."""
+    import uvloop
+
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    configure_logging(loaded)
+    with sole_owner(loaded):
+        node = build(loaded, roles=roles)
+        try:
+            uvloop.run(serve(node, ready=ready))
+        finally:
+            node.store.close()
+
+
+def configure_logging(loaded: Loaded) -> None:
+    """structlog to standard error, as the configuration says."""
+    settings = loaded.config.log
+    levels = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if settings.format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(levels[settings.level]),
+        logger_factory=structlog.PrintLoggerFactory(os.fdopen(os.dup(2), "w", buffering=1)),
+        cache_logger_on_first_use=True,
+    )

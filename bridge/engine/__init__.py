@@ -1,0 +1,1 @@
+"""The engine: receive, deliver, retry, doorbell, operations, runtime. Each is readable on one page."""

@@ -1,0 +1,197 @@
+"""What people do with messages: look, replay, skip. The command and the API both act through this."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from bridge.codecs.formats import FORMATS
+from bridge.codecs.hl7v2 import parse
+from bridge.engine.plan import Plan
+from bridge.errors import BridgeError, NotFound
+from bridge.message import Delivery, DeliveryStatus, Header, new_id
+from bridge.store.search import MessageFilter
+from bridge.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayRequest:
+    """What to send again, and where.
+
+    ``deliveries`` name dead or ended deliveries; ``messages`` are sent where the current routes lead, or to
+    ``destinations`` if any are named. A dead delivery goes back to its own place in its lane; anything else joins
+    the end.
+    """
+
+    deliveries: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
+    destinations: tuple[str, ...] = ()
+    new_control_id: bool = False
+    """Give the outgoing message a new MSH-10, so that the receiver takes it for another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """One delivery that a replay would make."""
+
+    message: str
+    type: str
+    destination: str
+    mapping: str
+    replaces: str
+    """The dead delivery whose place it takes; empty when it joins the end of its lane."""
+    data: bytes
+    """Exactly what would leave."""
+    error: dict[str, str] | None
+    """Why it cannot be rendered; it would die again."""
+    later: tuple[dict[str, str], ...]
+    """Newer messages about the same order that this destination got: what stands against the replay."""
+
+
+@dataclass(slots=True)
+class _Item:
+    delivery: Delivery
+    dead: str
+    row: dict[str, Any] = field(repr=False)
+
+
+class Operations:
+    """Acts on the store under the current plan. Safe from any thread; every change names its ``actor``."""
+
+    def __init__(self, store: Store, plan: Callable[[], Plan]) -> None:
+        self._store, self._plan = store, plan
+
+    def status(self) -> dict[str, Any]:
+        """Lanes that wait or are parked, and the last odd messages: what the on-call person sees first."""
+        odd = {
+            status: len(self._store.messages(MessageFilter(status=status, limit=1000)))
+            for status in ("unrouted", "refused")
+        }
+        return {"lanes": [asdict(lane) for lane in self._store.lanes()], "messages": odd}
+
+    def messages(self, wanted: MessageFilter) -> list[dict[str, Any]]:
+        """Newest first, without content."""
+        return self._store.messages(wanted)
+
+    def message(self, identifier: str, *, actor: str) -> dict[str, Any]:
+        """One message with its content and all that became of it. Seeing content is audited (law 8)."""
+        found = self._store.message(identifier)
+        self._store.record(actor, "view", identifier, {"type": found["type"]})
+        return found
+
+    def dead(self, destination: str = "") -> list[dict[str, Any]]:
+        """Deliveries that gave up, by destination and position."""
+        return self._store.deliveries(status=DeliveryStatus.DEAD.value, destination=destination, limit=10_000)
+
+    def pending(self, destination: str = "", limit: int = 100) -> list[dict[str, Any]]:
+        return self._store.deliveries(status=DeliveryStatus.PENDING.value, destination=destination, limit=limit)
+
+    def preview(self, request: ReplayRequest, *, actor: str) -> list[Preview]:
+        """What :meth:`replay` would do, with the exact bytes; nothing is written but the audit line."""
+        previews = [self._preview(item, request) for item in self._items(request)]
+        for preview in previews:
+            self._store.record(actor, "preview", preview.message, {"destination": preview.destination})
+        return previews
+
+    def replay(self, request: ReplayRequest, *, actor: str) -> list[str]:
+        """Send again; returns the ids of the new deliveries, each of which names its cause."""
+        items = self._items(request)
+        made: list[str] = []
+        dead = [item.dead for item in items if item.dead]
+        if dead and not request.new_control_id:
+            made += self._store.replay_dead(dead, actor=actor, revision=self._plan().revision).deliveries
+            items = [item for item in items if not item.dead]
+        for item in items:
+            if request.new_control_id:
+                item.delivery.payload = self._with_new_control_id(self._render(item))
+        if items:
+            made += self._store.add_deliveries([item.delivery for item in items], actor=actor).deliveries
+        return made
+
+    def skip(self, deliveries: list[str], *, actor: str, reason: str) -> int:
+        """Give up dead deliveries for good, so that their lane keys go on. Returns how many."""
+        if not reason.strip():
+            raise BridgeError("a skip needs a reason", fix="say why these need not arrive", kind="required")
+        self._store.skip(deliveries, actor=actor, reason=reason.strip())
+        return len(deliveries)
+
+    def _items(self, request: ReplayRequest) -> list[_Item]:
+        items = [self._from_delivery(identifier) for identifier in request.deliveries]
+        for identifier in request.messages:
+            items += self._from_message(identifier, request.destinations)
+        if not items:
+            raise NotFound("nothing to replay", fix="name deliveries (`radbridge dead`) or messages (`radbridge messages`)")
+        return items
+
+    def _from_delivery(self, identifier: str) -> _Item:
+        old = self._store.delivery(identifier)
+        if old["status"] == DeliveryStatus.PENDING.value:
+            raise BridgeError(f"delivery {identifier} is pending: it will go by itself", kind="locked")
+        row = self._store.message(old["message"])
+        delivery = self._delivery(row, old["route"], old["destination"], old["mapping"])
+        delivery.cause, delivery.origin = identifier, old["origin"]
+        return _Item(delivery, identifier if old["status"] == DeliveryStatus.DEAD.value else "", row)
+
+    def _from_message(self, identifier: str, destinations: tuple[str, ...]) -> list[_Item]:
+        plan, row = self._plan(), self._store.message(identifier)
+        parsed = FORMATS[row["format"]].read(row["raw"], row["charset"])
+        wanted = plan.targets(row["channel"], parsed)
+        if destinations:
+            unknown = sorted(set(destinations) - set(plan.destinations()))
+            if unknown:
+                raise NotFound(f"no destination {unknown[0]}", fix="one of " + ", ".join(plan.destinations()))
+            mapping = {destination: mapping for destination, mapping, _ in wanted}
+            wanted = [(name, mapping.get(name, ""), "replay") for name in destinations]
+        return [_Item(self._delivery(row, route, name, mapping), "", row) for name, mapping, route in wanted]
+
+    def _delivery(self, row: dict[str, Any], route: str, destination: str, mapping: str) -> Delivery:
+        header: Header = FORMATS[row["format"]].read(row["raw"], row["charset"]).header
+        now = time.time_ns() // 1_000_000
+        return self._plan().delivery(row["id"], row["day"], header, route, destination, mapping, now)
+
+    def _preview(self, item: _Item, request: ReplayRequest) -> Preview:
+        data, error = b"", None
+        try:
+            data = self._render(item)
+            if request.new_control_id:
+                data = self._with_new_control_id(data)
+        except BridgeError as failed:
+            error = failed.as_dict()
+        return Preview(
+            message=item.row["id"],
+            type=item.row["type"],
+            destination=item.delivery.destination,
+            mapping=item.delivery.mapping,
+            replaces=item.dead,
+            data=data,
+            error=error,
+            later=tuple(self._later(item)),
+        )
+
+    def _render(self, item: _Item) -> bytes:
+        if not item.delivery.mapping:
+            raw: bytes = item.row["raw"]
+            return raw
+        parsed = FORMATS[item.row["format"]].read(item.row["raw"], item.row["charset"])
+        return self._plan().render(item.delivery.mapping, parsed, item.delivery.context).data
+
+    def _later(self, item: _Item) -> list[dict[str, str]]:
+        number = item.row["order_number"]
+        if not number:
+            return []
+        newer = self._store.messages(MessageFilter(order_number=number, limit=200))
+        found = []
+        for row in newer:
+            if row["id"] > item.row["id"]:
+                for delivery in self._store.message(row["id"])["deliveries"]:
+                    if delivery["destination"] == item.delivery.destination and delivery["status"] == "done":
+                        found.append({"message": row["id"], "type": row["type"], "delivery": delivery["id"]})
+        return found
+
+    @staticmethod
+    def _with_new_control_id(data: bytes) -> bytes:
+        editor = parse(data).edit()
+        editor.set("MSH-10", new_id()[-20:])
+        return editor.encode()

@@ -1,0 +1,156 @@
+"""Receiving: bytes in, a committed message and an answer out. This alone decides that an answer may be positive (law 1)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from bridge.codecs.formats import FORMATS
+from bridge.engine import metrics
+from bridge.engine.plan import Plan
+from bridge.engine.workers import Workers
+from bridge.errors import BridgeError, CodecError, Refused
+from bridge.message import Delivery, Header, Message, MessageStatus, new_id
+from bridge.ports import Inbound, Reply, SourceSettings
+from bridge.store.accept import Acceptance
+from bridge.store.store import Store
+
+log = structlog.get_logger(__name__)
+
+
+class Receiver:
+    """What a source hands its messages to. Never raises for bad content; a refusal is a stored row and a Reply too."""
+
+    def __init__(
+        self,
+        channel: str,
+        store: Store,
+        plan: Callable[[], Plan],
+        workers: Workers,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._channel, self._store, self._plan, self._workers, self._clock = channel, store, plan, workers, clock
+
+    async def __call__(self, inbound: Inbound) -> Reply:
+        plan = self._plan()
+        settings = plan.config.channels[self._channel]
+        assert isinstance(settings, SourceSettings)
+        started = time.perf_counter()
+        reply = await self._receive(inbound, plan, settings)
+        metrics.RECEIVED.labels(self._channel, _outcome(reply)).inc()
+        metrics.ANSWER_SECONDS.labels(self._channel).observe(time.perf_counter() - started)
+        return reply
+
+    async def _receive(self, inbound: Inbound, plan: Plan, settings: SourceSettings) -> Reply:
+        now = self._clock()
+        identifier = new_id(now)
+        parsed: Any = None
+        try:
+            parsed = FORMATS[settings.format].read(inbound.data, settings.charset)
+            header: Header = parsed.header
+            await self._check(parsed, header, inbound.data, settings)
+            message = self._message(identifier, now, inbound, settings, header)
+            deliveries = plan.deliveries(message, parsed)
+            if settings.on_error == "reject":
+                await self._try_render(plan, deliveries, parsed, message)
+            if not deliveries:
+                return await self._unrouted(message, parsed, plan, settings)
+            answer = self._answer(plan, settings, parsed, message)
+            return await self._store_it(Acceptance(message, deliveries, answer), parsed, plan, settings)
+        except BridgeError as error:
+            header = parsed.header if parsed is not None else Header(type="")
+            message = self._message(identifier, now, inbound, settings, header, error)
+            return await self._refuse(message, parsed, plan, settings, error)
+
+    async def _check(self, parsed: Any, header: Header, raw: bytes, settings: SourceSettings) -> None:
+        if header.test and settings.test_messages == "refuse":
+            raise Refused(
+                "a test message (MSH-11 is T or D) on a production channel",
+                at="MSH-11",
+                fix="send MSH-11 = P, or set `test_messages: accept` on this channel",
+                kind="processing_id",
+            )
+        if not header.control_id:
+            raise CodecError("the control id is empty", at="MSH-10", fix="give every message its own id", kind="required")
+        if settings.validation == "strict":
+            await self._workers.validate(raw, settings.charset)
+
+    async def _try_render(self, plan: Plan, deliveries: list[Delivery], parsed: Any, message: Message) -> None:
+        for delivery in deliveries:
+            if delivery.mapping:
+                await self._workers.render(plan, delivery.mapping, parsed, message.raw, message.header.charset, {})
+
+    async def _unrouted(self, message: Message, parsed: Any, plan: Plan, settings: SourceSettings) -> Reply:
+        if settings.unrouted == "reject":
+            raise Refused(
+                f"no route wants {message.header.type}", at="MSH-9", fix="add it to the `when:` of a route"
+            )
+        message = replace(message, status=MessageStatus.UNROUTED)
+        answer = self._answer(plan, settings, parsed, message)
+        return await self._store_it(Acceptance(message, [], answer, receipt=False), parsed, plan, settings)
+
+    async def _refuse(
+        self, message: Message, parsed: Any, plan: Plan, settings: SourceSettings, error: BridgeError
+    ) -> Reply:
+        log.warning("message_refused", channel=self._channel, message=message.id, peer=message.peer, **error.as_dict())
+        answer = self._answer(plan, settings, parsed, message, error)
+        return await self._store_it(Acceptance(message, [], answer, receipt=False), parsed, plan, settings, error)
+
+    async def _store_it(
+        self,
+        acceptance: Acceptance,
+        parsed: Any,
+        plan: Plan,
+        settings: SourceSettings,
+        error: BridgeError | None = None,
+    ) -> Reply:
+        """The answer goes out only after the commit; without one it says that nothing was stored."""
+        try:
+            accepted = await self._store.accept(acceptance)
+        except Exception as failed:  # noqa: BLE001 - whatever the store raised, nothing was stored: the sender must know
+            trouble = failed if isinstance(failed, BridgeError) else BridgeError("the message could not be stored")
+            log.error("message_not_stored", channel=self._channel, peer=acceptance.message.peer, what=trouble.what)
+            return Reply(False, "", self._answer(plan, settings, parsed, acceptance.message, trouble), trouble)
+        return Reply(error is None, accepted.message, accepted.answer, error, accepted.duplicate)
+
+    def _answer(
+        self, plan: Plan, settings: SourceSettings, parsed: Any, message: Message, error: BridgeError | None = None
+    ) -> bytes:
+        now = datetime.fromtimestamp(message.received_at / 1000, ZoneInfo(plan.config.site.timezone))
+        return FORMATS[settings.format].answer(parsed, message.raw, control_id=message.id[-20:], now=now, error=error)
+
+    def _message(
+        self,
+        identifier: str,
+        now: float,
+        inbound: Inbound,
+        settings: SourceSettings,
+        header: Header,
+        error: BridgeError | None = None,
+    ) -> Message:
+        return Message(
+            id=identifier,
+            day=int(datetime.fromtimestamp(now, UTC).strftime("%Y%m%d")),
+            received_at=int(now * 1000),
+            channel=self._channel,
+            format=settings.format,
+            peer=inbound.peer,
+            header=header,
+            raw=inbound.data,
+            status=MessageStatus.REFUSED if error else MessageStatus.ROUTED,
+            error=error.as_dict() if error else None,
+        )
+
+
+def _outcome(reply: Reply) -> str:
+    if not reply.message:
+        return "not_stored"
+    if reply.duplicate:
+        return "duplicate"
+    return "accepted" if reply.ok else "refused"

@@ -1,0 +1,65 @@
+"""From a claimed delivery to the bytes that leave: the mapping of its revision, frozen before the first attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bridge.codecs.formats import FORMATS
+from bridge.engine.lane import Entry
+from bridge.engine.plan import Plan
+from bridge.engine.workers import Workers
+from bridge.store.deliveries import Owed
+from bridge.store.finish import Frozen
+from bridge.store.store import Store
+
+Plans = Callable[[str], Plan]
+"""Revision -> plan, from memory or from the store."""
+
+
+class Renderer:
+    """Renders claimed deliveries. A failure is kept with its entry and told when its turn comes."""
+
+    def __init__(self, store: Store, plans: Plans, workers: Workers) -> None:
+        self._store, self._plans, self._workers = store, plans, workers
+
+    async def prepare(self, owed: list[Owed]) -> list[Entry]:
+        """Entries ready to leave, in the given sequence."""
+        entries = [Entry(item, control_id=item.control_id, format=item.format) for item in owed]
+        await self.fill(entries)
+        return entries
+
+    async def fill(self, entries: list[Entry]) -> None:
+        """Render each entry, or note its failure; what was newly rendered is committed before it can leave (law 5)."""
+        fresh: list[Frozen] = []
+        for entry in entries:
+            delivery = entry.owed.delivery
+            if not delivery.mapping:
+                entry.rendered = entry.owed.raw
+                continue
+            frozen = delivery.payload is not None
+            try:
+                await self._render(entry)
+            except Exception as error:  # noqa: BLE001 - the delivery loop: judged by policy at the delivery's turn
+                entry.failure = error
+                continue
+            if not frozen:
+                fresh.append(Frozen(delivery.id, entry.rendered, delivery.context))
+        if fresh:
+            await self._store.freeze(fresh)
+
+    async def _render(self, entry: Entry) -> None:
+        owed, delivery = entry.owed, entry.owed.delivery
+        plan = self._plans(delivery.revision)
+        target = plan.mapping(delivery.mapping).target
+        entry.format = target
+        if delivery.payload is not None:
+            entry.rendered = delivery.payload
+            if target in FORMATS:
+                entry.control_id = FORMATS[target].read(delivery.payload, owed.charset).header.control_id
+            return
+        parsed = FORMATS[owed.format].read(owed.raw, owed.charset)
+        rendered = await self._workers.render(
+            plan, delivery.mapping, parsed, owed.raw, owed.charset, delivery.context
+        )
+        entry.rendered, entry.control_id, entry.format = rendered.data, rendered.control_id, rendered.format
+        delivery.payload = rendered.data

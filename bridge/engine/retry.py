@@ -1,0 +1,69 @@
+"""What an attempt's end means for its delivery: pure policy, no clock, no store."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Literal
+
+from bridge.errors import BridgeError, Permanent, Temporary, Uncertain, Unreachable
+from bridge.message import DeliveryStatus
+from bridge.ports import RetryPolicy
+
+Scope = Literal["delivery", "destination"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What to do after an attempt that did not succeed."""
+
+    status: DeliveryStatus
+    """PENDING (again) or DEAD."""
+    scope: Scope
+    """``destination``: the whole destination waits, because it is away."""
+    counted: bool
+    """The attempt spends the delivery's budget."""
+    suspected: bool
+    """The destination may have the message already."""
+    bug: bool = False
+
+
+def judge(error: BaseException, attempts: int, policy: RetryPolicy) -> Verdict:
+    """The verdict on ``error`` after ``attempts`` counted attempts, this one included.
+
+    Unreachable waits for the destination and spends nothing. Permanent is dead at once. Temporary and Uncertain are
+    tried again until the budget is spent. Anything else is a defect of ours: the lane is held, nothing is spent.
+    """
+    if isinstance(error, Unreachable):
+        return Verdict(DeliveryStatus.PENDING, "destination", counted=False, suspected=False)
+    if isinstance(error, Permanent):
+        return Verdict(DeliveryStatus.DEAD, "delivery", counted=True, suspected=False)
+    if isinstance(error, Temporary):
+        spent = attempts >= policy.attempts
+        status = DeliveryStatus.DEAD if spent else DeliveryStatus.PENDING
+        return Verdict(status, "delivery", counted=True, suspected=isinstance(error, Uncertain))
+    return Verdict(DeliveryStatus.PENDING, "delivery", counted=False, suspected=False, bug=True)
+
+
+def backoff(policy: RetryPolicy, attempt: int, chance: float | None = None) -> float:
+    """Seconds to wait after the ``attempt``-th failure (from 1): doubling from ``first`` to ``max``, full range of
+    jitter in the upper half, so that lanes that failed together don't come back together."""
+    ceiling = min(policy.max, policy.first * 2.0 ** min(attempt - 1, 32))
+    return ceiling * (0.5 + 0.5 * (random.random() if chance is None else chance))
+
+
+def wait_for(error: BaseException, policy: RetryPolicy, attempt: int) -> float:
+    """Seconds to wait: what the destination asked for (Retry-After), else the policy's backoff."""
+    asked = getattr(error, "retry_after", None)
+    return max(float(asked), policy.first) if asked is not None else backoff(policy, attempt)
+
+
+def describe(error: BaseException, verdict: Verdict, attempts: int, policy: RetryPolicy) -> dict[str, str]:
+    """The error as kept with the delivery and shown to people; never the text of an unexpected exception."""
+    if not isinstance(error, BridgeError):
+        what = f"internal error ({type(error).__name__}), the lane is held"
+        return {"kind": "internal", "what": what, "at": "", "fix": "see the engine's log, then replay or skip"}
+    facts = error.as_dict()
+    if verdict.status is DeliveryStatus.DEAD and not isinstance(error, Permanent):
+        facts["what"] += f" (given up after {attempts} of {policy.attempts} attempts)"
+    return facts

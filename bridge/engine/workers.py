@@ -1,0 +1,89 @@
+"""Work that burns CPU, kept out of the process that acknowledges: strict validation and FHIR bundles.
+
+A worker gets the revision's files and bytes, and gives bytes or a BridgeError back; it compiles a revision once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from bridge.codecs import hl7v2
+from bridge.engine.plan import Plan
+from bridge.errors import BridgeError, CodecError, MappingError, Temporary
+from bridge.mapping.compile import MappingSet, Rendered, compile_all
+
+HEAVY_TARGETS = frozenset({"fhir"})
+
+
+class Workers:
+    """A small pool of processes, started on first use."""
+
+    def __init__(self, size: int = 1) -> None:
+        self._size = size
+        self._pool: ProcessPoolExecutor | None = None
+
+    async def validate(self, raw: bytes, charset: str) -> None:
+        """Strict HL7 v2 validation. Raises CodecError at the first violation, naming how many there are."""
+        found = await self._run(_validate, raw, charset)
+        if found:
+            first = found[0]
+            more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+            raise CodecError(first["what"] + more, at=first["at"], fix=first["fix"], kind=first["kind"])
+
+    async def render(
+        self, plan: Plan, mapping: str, parsed: Any, raw: bytes, charset: str, context: Mapping[str, Any]
+    ) -> Rendered:
+        """Render here when it is cheap, in a worker when it is not. Raises MappingError."""
+        if plan.mapping(mapping).target not in HEAVY_TARGETS:
+            return plan.render(mapping, parsed, context)
+        full = {**plan.context, **context}
+        rendered = await self._run(_render, plan.revision, dict(plan.files), mapping, raw, charset, full)
+        if isinstance(rendered, dict):
+            raise MappingError(rendered["what"], at=rendered["at"], fix=rendered["fix"], kind=rendered["kind"])
+        result: Rendered = rendered
+        return result
+
+    async def _run(self, function: Any, *arguments: Any) -> Any:
+        if self._pool is None:
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self._size, mp_context=context)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
+        except BrokenProcessPool:
+            self._pool = None
+            raise Temporary("a worker process ended unexpectedly", fix="it is started again by itself") from None
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+_REVISIONS: dict[str, MappingSet] = {}
+
+
+def _compiled(revision: str, files: Mapping[str, str]) -> MappingSet:
+    if revision not in _REVISIONS:
+        inside = {name[9:]: text for name, text in files.items() if name.startswith("mappings/")}
+        _REVISIONS[revision] = compile_all(inside)
+    return _REVISIONS[revision]
+
+
+def _render(
+    revision: str, files: Mapping[str, str], mapping: str, raw: bytes, charset: str, context: Mapping[str, Any]
+) -> Rendered | dict[str, str]:
+    try:
+        parsed = hl7v2.parse(raw, charset)
+        return _compiled(revision, files).mappings[mapping].render(parsed, context)
+    except BridgeError as error:
+        return error.as_dict()
+
+
+def _validate(raw: bytes, charset: str) -> list[dict[str, str]]:
+    from bridge.codecs.strict import validate
+
+    return validate(raw, charset)

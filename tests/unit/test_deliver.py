@@ -1,0 +1,208 @@
+"""The delivery loop on a real store, with a destination that does as it is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from bridge.engine.deliver import Deliverer
+from bridge.engine.render import Renderer
+from bridge.engine.workers import Workers
+from bridge.errors import NotFound, Permanent, Temporary, Uncertain, Unreachable
+from bridge.ports import Answer, Outgoing, RetryPolicy, SinkSettings
+from bridge.store.leases import Lease
+from bridge.store.store import Store
+from tests.rigs.store import acceptance
+
+Script = Callable[[Outgoing, int], BaseException | None]
+
+
+class ScriptedSink:
+    """Takes what it is sent; ``script(outgoing, times)`` says what goes wrong the n-th time it sees a message."""
+
+    endpoint = "scripted"
+
+    def __init__(self, script: Script = lambda outgoing, times: None, pause: float = 0.0) -> None:
+        self.script, self.pause = script, pause
+        self.seen: list[bytes] = []
+        self.taken: list[bytes] = []
+        self.under_way: set[tuple[str, ...]] = set()
+
+    async def send(self, outgoing: Outgoing) -> Answer:
+        keys = outgoing.delivery.keys
+        assert keys not in self.under_way, "two deliveries of one key at a time"
+        self.under_way.add(keys)
+        self.seen.append(outgoing.data)
+        await asyncio.sleep(self.pause)
+        self.under_way.discard(keys)
+        error = self.script(outgoing, self.seen.count(outgoing.data))
+        if error is not None:
+            raise error
+        self.taken.append(outgoing.data)
+        return Answer("AA")
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(f"sqlite:///{tmp_path / 'radbridge.db'}")
+    store.ensure_destinations(["pacs"])
+    return store
+
+
+def settings(**values: object) -> SinkSettings:
+    retry = RetryPolicy.model_validate({"first": 0.02, "max": 0.1, "attempts": 3})
+    return SinkSettings.model_validate({"type": "scripted", "retry": retry, **values})
+
+
+@asynccontextmanager
+async def delivering(store: Store, sink: ScriptedSink, **values: object) -> AsyncIterator[Deliverer]:
+    def no_plan(revision: str) -> object:
+        raise NotFound(revision)
+
+    leases: list[Lease] = await store.leases("me", ["pacs"], alone=True)
+    renderer = Renderer(store, no_plan, Workers())  # type: ignore[arg-type]
+    deliverer = Deliverer("pacs", sink, settings(**values), store, renderer, lambda: leases[0])
+    loop = asyncio.get_running_loop()
+    store.on_commit = lambda names: loop.call_soon_threadsafe(deliverer.bell.set) and None
+    task = asyncio.create_task(deliverer.run())
+    try:
+        yield deliverer
+    finally:
+        deliverer.stop()
+        await asyncio.wait_for(task, 5)
+        store.close()
+
+
+async def until(ready: Callable[[], bool], seconds: float = 10.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not ready():
+            await asyncio.sleep(0.01)
+
+
+async def test_everything_arrives_once_and_in_sequence(store: Store) -> None:
+    sink = ScriptedSink()
+    async with delivering(store, sink):
+        await asyncio.gather(*(store.accept(acceptance(f"C{n}", "pacs")) for n in range(500)))
+        await until(lambda: len(sink.taken) == 500)
+        await until(lambda: store.lanes() == [])
+    assert sink.seen == [f"C{n}".encode() for n in range(500)]
+
+
+async def test_a_retry_is_never_overtaken_on_its_key_and_others_go_on(store: Store) -> None:
+    sink = ScriptedSink(lambda out, times: Temporary("busy") if out.data == b"A1" and times < 3 else None)
+    async with delivering(store, sink, lane="patient"):
+        for name in ("A1", "B1", "A2", "B2"):
+            await store.accept(acceptance(name, "pacs", keys=(name[0],)))
+        await until(lambda: len(sink.taken) == 4)
+    assert [x for x in sink.taken if x[:1] == b"A"] == [b"A1", b"A2"]
+    assert sink.taken.index(b"B2") < sink.taken.index(b"A1")
+
+
+async def test_a_destination_that_is_away_burns_no_attempts_and_is_probed_by_one_message(store: Store) -> None:
+    # Given a destination that refuses connections for a while, longer than any budget would last
+    sink = ScriptedSink(lambda out, times: Unreachable("connection refused") if len(sink.seen) < 8 else None)
+    async with delivering(store, sink, parallel=4, lane="patient") as deliverer:
+        for n in range(20):
+            await store.accept(acceptance(f"C{n}", "pacs", keys=(f"k{n}",)))
+        # When it is away, this can be seen with its reason
+        await until(lambda: deliverer.away is not None)
+        assert deliverer.away and deliverer.away.reason["what"] == "connection refused"
+        # Then all of it arrives when it is back, nothing is dead
+        await until(lambda: len(sink.taken) == 20)
+        await until(lambda: store.lanes() == [])
+        assert deliverer.away is None
+
+
+async def test_a_spent_budget_parks_its_key_with_the_reason_and_other_keys_go_on(store: Store) -> None:
+    sink = ScriptedSink(lambda out, times: Temporary("busy", at="ERR-3") if out.data == b"A1" else None)
+    async with delivering(store, sink, lane="patient"):
+        for name in ("A1", "A2", "B1"):
+            await store.accept(acceptance(name, "pacs", keys=(name[0],)))
+        await until(lambda: any(lane.dead for lane in store.lanes()))
+        await until(lambda: b"B1" in sink.taken)
+        (dead,) = store.deliveries(status="dead")
+        assert dead["error"]["what"] == "busy (given up after 3 of 3 attempts)"
+        assert sink.seen.count(b"A1") == 3 and b"A2" not in sink.seen
+        # When a person mends the cause and replays, the lane goes on in its sequence
+        sink.script = lambda out, times: None
+        store.replay_dead([dead["id"]], actor="test", revision="rev")
+        await until(lambda: b"A2" in sink.taken)
+    assert [x for x in sink.taken if x[:1] == b"A"] == [b"A1", b"A2"]
+
+
+async def test_replaying_under_load_never_lets_a_later_message_of_the_key_pass(store: Store) -> None:
+    sink = ScriptedSink(lambda out, times: Permanent("no") if out.data == b"A0" and times == 1 else None)
+    async with delivering(store, sink, lane="patient"):
+        await store.accept(acceptance("A0", "pacs", keys=("A",)))
+        await until(lambda: any(lane.dead for lane in store.lanes()))
+        more = [acceptance(f"{'AB'[n % 2]}{n + 1}", "pacs", keys=("AB"[n % 2],)) for n in range(300)]
+        await asyncio.gather(*(store.accept(item) for item in more[:150]))
+        (dead,) = store.deliveries(status="dead")
+        rest = [asyncio.create_task(store.accept(item)) for item in more[150:]]
+        await asyncio.to_thread(store.replay_dead, [dead["id"]], actor="test", revision="rev")
+        await asyncio.gather(*rest)
+        await until(lambda: len(sink.taken) == 301)
+    for key in (b"A", b"B"):
+        numbers = [int(x[1:]) for x in sink.taken if x[:1] == key]
+        assert numbers == sorted(numbers)
+
+
+async def test_a_permanent_error_is_dead_after_one_attempt(store: Store) -> None:
+    sink = ScriptedSink(lambda out, times: Permanent("rejected", at="PID-3", fix="send it"))
+    async with delivering(store, sink):
+        await store.accept(acceptance("C1", "pacs"))
+        await until(lambda: any(lane.dead for lane in store.lanes()))
+        (dead,) = store.deliveries(status="dead")
+    assert len(sink.seen) == 1 and dead["error"]["at"] == "PID-3"
+
+
+async def test_a_missing_answer_repeats_the_same_bytes_marked_as_suspected(store: Store) -> None:
+    suspected: list[bool] = []
+
+    def script(out: Outgoing, times: int) -> BaseException | None:
+        suspected.append(out.delivery.suspected)
+        return Uncertain("no ACK") if times == 1 else None
+
+    sink = ScriptedSink(script)
+    async with delivering(store, sink):
+        await store.accept(acceptance("C1", "pacs"))
+        await until(lambda: len(sink.taken) == 1)
+    assert sink.seen == [b"C1", b"C1"] and suspected == [False, True]
+
+
+async def test_a_defect_holds_the_lane_and_is_told_without_content(store: Store) -> None:
+    sink = ScriptedSink(lambda out, times: ZeroDivisionError("EXEMPLE^ALICE"))
+    async with delivering(store, sink):
+        for name in ("C1", "C2"):
+            await store.accept(acceptance(name, "pacs"))
+        await until(lambda: store.deliveries(status="pending")[0]["error"] is not None)
+        first, second = store.deliveries(status="pending")
+    assert "ZeroDivisionError" in first["error"]["what"] and "EXEMPLE" not in str(first)
+    assert b"C2" not in sink.seen and second["attempts"] == 0
+
+
+async def test_no_more_than_the_bound_is_sent_without_being_marked(store: Store) -> None:
+    sink = ScriptedSink()
+    most = 0
+    async with delivering(store, sink, repeat=1) as deliverer:
+        await asyncio.gather(*(store.accept(acceptance(f"C{n}", "pacs")) for n in range(50)))
+        while len(sink.taken) < 50:
+            most = max(most, len(deliverer._lanes.unmarked))
+            await asyncio.sleep(0)
+    assert most == 1
+
+
+async def test_without_a_lease_nothing_leaves(store: Store) -> None:
+    sink = ScriptedSink()
+    async with delivering(store, sink) as deliverer:
+        deliverer._lease = lambda: None
+        await store.accept(acceptance("C1", "pacs"))
+        await asyncio.sleep(0.3)
+    assert sink.seen == []
