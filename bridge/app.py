@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -40,6 +41,8 @@ class Node:
     token: str
     new_token: bool
     """The token was made now: show it once."""
+    web: str = ""
+    """Where the web end listens, ``http://127.0.0.1:8080``; empty while it does not."""
 
 
 def store_url(loaded: Loaded) -> str:
@@ -80,12 +83,20 @@ def sole_owner(loaded: Loaded) -> Iterator[None]:
 
 
 def open_operations(loaded: Loaded) -> tuple[Store, Operations]:
-    """The store and what people do with it, without a running node; close the store when done."""
-    plan = Plan(loaded)
+    """The store and what people do with it, without a running node; close the store when done.
+
+    The plan is compiled when it is first needed: looking works with a broken mapping, too.
+    """
     store = Store(store_url(loaded))
-    store.keep_revision(plan.revision, plan.files)
-    store.ensure_destinations(plan.destinations())
-    return store, Operations(store, lambda: plan)
+
+    @cache
+    def plan() -> Plan:
+        compiled = Plan(loaded)
+        store.keep_revision(compiled.revision, compiled.files)
+        store.ensure_destinations(compiled.destinations())
+        return compiled
+
+    return store, Operations(store, plan)
 
 
 def build(loaded: Loaded, *, roles: frozenset[str] = ROLES) -> Node:
@@ -114,7 +125,7 @@ async def serve(node: Node, *, ready: Callable[[Node], None] = lambda _: None) -
             from bridge.web.server import WebServer
 
             web = WebServer(node)
-            await web.start()
+            node.web = await web.start()
         ready(node)
         await stop.wait()
     finally:

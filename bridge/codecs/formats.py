@@ -50,6 +50,10 @@ class _Opaque:
         digest = hashlib.blake2b(raw, digest_size=16).digest()
         self.header = Header(type="bytes", control_id=digest.hex(), digest=digest)
 
+    def get(self, path: str) -> str:
+        """Opaque content has no places."""
+        return ""
+
 
 class Bytes:
     """Content that is passed on as it is; recognised when it comes again by its digest."""

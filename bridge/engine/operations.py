@@ -7,13 +7,17 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from bridge.codecs.dicom_match import Key, parse_tests
+from bridge.codecs.dicom_query import Query
 from bridge.codecs.formats import FORMATS
 from bridge.codecs.hl7v2 import parse
 from bridge.engine.plan import Plan
 from bridge.errors import BridgeError, NotFound
 from bridge.message import Delivery, DeliveryStatus, Header, new_id
+from bridge.model import StepStatus
 from bridge.store.search import MessageFilter
 from bridge.store.store import Store
+from bridge.store.worklist import WorklistItem
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,19 @@ class Operations:
     def pending(self, destination: str = "", limit: int = 100) -> list[dict[str, Any]]:
         return self._store.deliveries(status=DeliveryStatus.PENDING.value, destination=destination, limit=limit)
 
+    def worklist(self, *, actor: str, station: str = "", date: str = "", limit: int = 1000) -> list[WorklistItem]:
+        """Steps in the worklist, whatever their status, by date and time. Seeing them is audited (law 8).
+
+        ``station`` is an AE title, ``date`` yyyymmdd or a range yyyymmdd-yyyymmdd; empty: any. Raises CodecError for
+        a date that is none.
+        """
+        day = Key(0x00400002, "ScheduledProcedureStepStartDate", "DA", parse_tests("DA", [date] if date else []))
+        query = Query((Key(0x00400100, "ScheduledProcedureStepSequence", "SQ", item=(day,)),))
+        stations = (station,) if station else ()
+        found = list(self._store.worklist.find(query, stations=stations, statuses=tuple(StepStatus), limit=limit))
+        self._store.record(actor, "view", "worklist", {"station": station, "date": date, "items": len(found)})
+        return found
+
     def preview(self, request: ReplayRequest, *, actor: str) -> list[Preview]:
         """What :meth:`replay` would do, with the exact bytes; nothing is written but the audit line."""
         previews = [self._preview(item, request) for item in self._items(request)]
@@ -99,27 +116,30 @@ class Operations:
         """Send again; returns the ids of the new deliveries, each of which names its cause."""
         items = self._items(request)
         made: list[str] = []
-        dead = [item.dead for item in items if item.dead]
-        if dead and not request.new_control_id:
-            made += self._store.replay_dead(dead, actor=actor, revision=self._plan().revision).deliveries
-            items = [item for item in items if not item.dead]
-        for item in items:
-            if request.new_control_id:
+        if request.new_control_id:
+            for item in items:
                 item.delivery.payload = self._with_new_control_id(self._render(item))
-        if items:
-            made += self._store.add_deliveries([item.delivery for item in items], actor=actor).deliveries
+        dead = [item.dead for item in items if item.dead]
+        if dead:
+            changed = {item.dead: item.delivery.payload for item in items if item.delivery.payload is not None}
+            revision = self._plan().revision
+            made += self._store.replay_dead(dead, actor=actor, revision=revision, payloads=changed).deliveries
+        added = [item.delivery for item in items if not item.dead]
+        if added:
+            made += self._store.add_deliveries(added, actor=actor).deliveries
         return made
 
     def skip(self, deliveries: list[str], *, actor: str, reason: str) -> int:
         """Give up dead deliveries for good, so that their lane keys go on. Returns how many."""
         if not reason.strip():
             raise BridgeError("a skip needs a reason", fix="say why these need not arrive", kind="required")
-        self._store.skip(deliveries, actor=actor, reason=reason.strip())
-        return len(deliveries)
+        chosen = list(dict.fromkeys(deliveries))
+        self._store.skip(chosen, actor=actor, reason=reason.strip())
+        return len(chosen)
 
     def _items(self, request: ReplayRequest) -> list[_Item]:
-        items = [self._from_delivery(identifier) for identifier in request.deliveries]
-        for identifier in request.messages:
+        items = [self._from_delivery(identifier) for identifier in dict.fromkeys(request.deliveries)]
+        for identifier in dict.fromkeys(request.messages):
             items += self._from_message(identifier, request.destinations)
         if not items:
             raise NotFound("nothing to replay", fix="name deliveries (`radbridge dead`) or messages (`radbridge messages`)")
@@ -144,7 +164,13 @@ class Operations:
                 raise NotFound(f"no destination {unknown[0]}", fix="one of " + ", ".join(plan.destinations()))
             mapping = {destination: mapping for destination, mapping, _ in wanted}
             wanted = [(name, mapping.get(name, ""), "replay") for name in destinations]
-        return [_Item(self._delivery(row, route, name, mapping), "", row) for name, mapping, route in wanted]
+        dead = {(d["destination"], d["mapping"]): d["id"] for d in row["deliveries"] if d["status"] == "dead"}
+        return [
+            self._from_delivery(dead[name, mapping])
+            if (name, mapping) in dead
+            else _Item(self._delivery(row, route, name, mapping), "", row)
+            for name, mapping, route in wanted
+        ]
 
     def _delivery(self, row: dict[str, Any], route: str, destination: str, mapping: str) -> Delivery:
         header: Header = FORMATS[row["format"]].read(row["raw"], row["charset"]).header
@@ -192,6 +218,8 @@ class Operations:
 
     @staticmethod
     def _with_new_control_id(data: bytes) -> bytes:
+        if not data.startswith(b"MSH"):
+            raise BridgeError("only an HL7 message has a control id", fix="replay without a new one", kind="datatype")
         editor = parse(data).edit()
         editor.set("MSH-10", new_id()[-20:])
         return editor.encode()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bridge.errors import BridgeError, SettingsError
-from bridge.mapping.compile import CompiledMapping, MappingSet, Rendered, compile_all, compile_condition
+from bridge.mapping import CompiledMapping, MappingSet, Rendered, compile_all, compile_condition
 from bridge.message import Delivery, Header, Message, new_id
 from bridge.ports import SinkSettings
 from bridge.settings import Config, Loaded

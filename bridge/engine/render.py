@@ -33,7 +33,7 @@ class Renderer:
         fresh: list[Frozen] = []
         for entry in entries:
             delivery = entry.owed.delivery
-            if not delivery.mapping:
+            if not delivery.mapping and delivery.payload is None:
                 entry.rendered = entry.owed.raw
                 continue
             frozen = delivery.payload is not None
@@ -50,7 +50,7 @@ class Renderer:
     async def _render(self, entry: Entry) -> None:
         owed, delivery = entry.owed, entry.owed.delivery
         plan = self._plans(delivery.revision)
-        target = plan.mapping(delivery.mapping).target
+        target = plan.mapping(delivery.mapping).target if delivery.mapping else owed.format
         entry.format = target
         if delivery.payload is not None:
             entry.rendered = delivery.payload

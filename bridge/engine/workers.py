@@ -15,7 +15,7 @@ from typing import Any
 from bridge.codecs import hl7v2
 from bridge.engine.plan import Plan
 from bridge.errors import BridgeError, CodecError, MappingError, Temporary
-from bridge.mapping.compile import MappingSet, Rendered, compile_all
+from bridge.mapping import MappingSet, Rendered, compile_all
 
 HEAVY_TARGETS = frozenset({"fhir"})
 
