@@ -1,0 +1,218 @@
+"""HL7 v2 acknowledgements: writing them for what we received, reading them for what we sent.
+
+HL7 v2 chapter 2, MSA and ERR; tables 0008 (acknowledgement code) and 0357 (error condition).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+
+from bridge.codecs.charset import codec_for
+from bridge.codecs.er7 import Delimiters, delimiters
+from bridge.codecs.hl7v2 import Hl7Message
+from bridge.codecs.paths import compile_path
+from bridge.errors import BridgeError, CodecError
+
+CONDITIONS = {
+    "0": "Message accepted",
+    "100": "Segment sequence error",
+    "101": "Required field missing",
+    "102": "Data type error",
+    "103": "Table value not found",
+    "200": "Unsupported message type",
+    "201": "Unsupported event code",
+    "202": "Unsupported processing id",
+    "203": "Unsupported version id",
+    "204": "Unknown key identifier",
+    "205": "Duplicate key identifier",
+    "206": "Application record locked",
+    "207": "Application internal error",
+}
+"""HL7 table 0357."""
+
+_STANDARD = delimiters(b"|^~\\&")
+_CONTROL = bytes(range(32))
+_MSH = re.compile(rb"(?<![A-Za-z0-9])MSH[^\r\n]*")
+
+
+@dataclass(frozen=True, slots=True)
+class AckError:
+    """One ERR of an answer. ``location`` as the peer writes it, with its delimiters; ``code`` from table 0357."""
+
+    code: str
+    location: str = ""
+    severity: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """An answer as its receiver reads it. ``text`` and the errors' texts may hold patient content."""
+
+    code: str
+    control_id: str
+    """MSA-2: the control id of the message that is answered."""
+    errors: tuple[AckError, ...] = ()
+    text: str = ""
+
+
+def acknowledge(
+    message: Hl7Message | None,
+    raw: bytes,
+    *,
+    code: str,
+    control_id: str,
+    now: datetime,
+    error: BridgeError | None = None,
+) -> bytes:
+    """The answer to ``message``: MSH, MSA and, for an error, ERR in the form of the message's version.
+
+    ``control_id`` is the answer's own MSH-10; MSA-2 is the message's. ``message`` is None when ``raw`` could not be
+    parsed: the answer is then made from what of its MSH can be read, and says version 2.5.1 if that gives none.
+    """
+    marks, msh, codec = _question(message, raw)
+    if len(msh) < 18:
+        msh = [*msh, *[b""] * (18 - len(msh))]
+    version = msh[11].split(marks.component, 1)[0].decode("ascii", "replace")
+    stamp = now.strftime("%Y%m%d%H%M%S%z").encode()
+    header = [b"MSH", marks.encoding, msh[4], msh[5], msh[2], msh[3], stamp, b"", _type(msh[8], marks, version)]
+    header += [_text(control_id, marks, codec), msh[10] or b"P", msh[11] or b"2.5.1"]
+    if msh[17]:
+        header += [b""] * 5 + [msh[17]]
+    msa = [b"MSA", code.encode(), msh[9]]
+    segments = [header, msa]
+    if error is not None:
+        if _before(version, (2, 7)):
+            msa.append(_text(_short(error.what), marks, codec))
+        segments.append(_err(error, marks, codec, version))
+    body = b"".join(marks.field.join(segment) + b"\r" for segment in segments).translate(None, b"\x0b\x1c")
+    if message is not None and message.codec != message.charset:
+        return body.decode(message.codec).encode(message.charset)
+    return body
+
+
+def _question(message: Hl7Message | None, raw: bytes) -> tuple[Delimiters, list[bytes], str]:
+    """Delimiters, the fields of MSH from MSH-1 on, and the codec of what is answered."""
+    if message is not None:
+        return message.delimiters, message.fields(0), message.codec
+    found = _MSH.search(raw[:4096])
+    if not found or len(found[0]) < 8:
+        return _STANDARD, [b"|", _STANDARD.encoding], "ascii"
+    fields = found[0].translate(None, _CONTROL)[3:].split(found[0][3:4])
+    fields[0] = found[0][3:4]
+    try:
+        return delimiters(fields[0] + fields[1]), fields, "ascii"
+    except CodecError:
+        return _STANDARD, [b"|", *(re.sub(rb"[|^~\\&]", b" ", field) for field in fields[1:])], "ascii"
+
+
+def _type(question: bytes, marks: Delimiters, version: str) -> bytes:
+    """MSH-9: ``ACK^trigger^ACK`` from 2.3.1 on, ``ACK`` before and without a trigger event."""
+    parts = question.split(marks.component)
+    if len(parts) < 2 or not parts[1] or _before(version, (2, 3, 1)):
+        return b"ACK"
+    return marks.component.join((b"ACK", parts[1], b"ACK"))
+
+
+def _before(version: str, limit: tuple[int, ...]) -> bool:
+    """Whether a version (MSH-12) is older than ``limit``; one that is no number is not."""
+    try:
+        return tuple(int(part) for part in version.split(".")) < limit
+    except ValueError:
+        return False
+
+
+def _err(error: BridgeError, marks: Delimiters, codec: str, version: str) -> list[bytes]:
+    """Up to 2.4 ERR-1 (ELD) holds everything; from 2.5 on ERR-2 the place, ERR-3 the code, ERR-7 and 8 what and fix."""
+    join, number = marks.component.join, error.face.hl7
+    condition = [number.encode(), CONDITIONS[number].encode(), b"HL70357"]
+    location = _location(error.at)
+    if _before(version, (2, 5)):
+        place = [part.encode() for part in [*location, "", "", ""][:3]]
+        condition += [b"", _text(str(error), marks, codec)]
+        coded = marks.subcomponent.join(condition) if marks.subcomponent != b"\r" else condition[0]
+        return [b"ERR", join((*place, coded))]
+    diagnosis = f"{error.what} at {error.at}" if error.at else error.what
+    return [
+        b"ERR",
+        b"",
+        join([part.encode() for part in location]),
+        join(condition),
+        b"E",
+        b"",
+        b"",
+        _text(diagnosis, marks, codec),
+        _text(error.fix, marks, codec),
+    ]
+
+
+def _location(at: str) -> list[str]:
+    """A place as ERL writes it: segment, its sequence, field, repetition, component, subcomponent. Empty: no path."""
+    try:
+        path = compile_path(at)
+    except CodecError:
+        return [at, "1"] if len(at) == 3 and at.isalnum() and at.isupper() else []
+    occurrence = path.occurrence if isinstance(path.occurrence, int) and path.occurrence else 1
+    repetition = path.repetition if isinstance(path.repetition, int) and path.repetition else 1
+    parts = [path.segment, str(occurrence), str(path.field)]
+    if path.component or path.repetition is not None:
+        parts.append(str(repetition))
+    parts += [str(number) for number in (path.component, path.subcomponent) if number]
+    return parts
+
+
+def _short(text: str) -> str:
+    """MSA-3 is ST of 80."""
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _text(text: str, marks: Delimiters, codec: str) -> bytes:
+    try:
+        return marks.escape_value(text).encode(codec, "replace")
+    except CodecError:
+        plain = "".join(" " if char.encode() in marks.encoding + marks.field else char for char in text)
+        return plain.encode(codec, "replace")
+
+
+def read_ack(raw: bytes) -> Ack:
+    """Read an answer, tolerantly: any line ends, any version, ERR of either form. Raises CodecError without an MSA."""
+    text = _decoded(raw)
+    at = max(text.find("MSH"), 0)
+    separator = text[at + 3 : at + 4].strip() if text.startswith("MSH", at) else "|"
+    segments: dict[str, list[list[str]]] = {}
+    for line in re.split("[\r\n]+", text[at:]):
+        fields = line.split(separator or "|")
+        segments.setdefault(fields[0], []).append([*fields, *[""] * (9 - len(fields))])
+    if "MSA" not in segments:
+        raise CodecError("the answer has no MSA segment", at="MSA", fix="have the receiver answer with an HL7 ACK")
+    msa = segments["MSA"][0]
+    try:
+        marks = delimiters((separator + segments["MSH"][0][1]).encode())
+    except (KeyError, CodecError):
+        marks = _STANDARD
+    errors = tuple(_read_err(fields, marks) for fields in segments.get("ERR", ()))
+    return Ack(msa[1].strip().upper(), msa[2].strip(), errors, marks.unescape(msa[3], "utf-8"))
+
+
+def _read_err(fields: list[str], marks: Delimiters) -> AckError:
+    component, subcomponent = marks.component.decode(), marks.subcomponent.decode()
+    if fields[3]:
+        text = marks.unescape(fields[8] or fields[7], "utf-8")
+        return AckError(fields[3].split(component, 1)[0], fields[2], fields[4], text)
+    parts = [*fields[1].split(component), "", "", "", ""]
+    condition = [*parts[3].split(subcomponent), "", "", "", ""]
+    text = marks.unescape(condition[4] or condition[1], "utf-8")
+    return AckError(condition[0], component.join(parts[:3]).rstrip(component), "E", text)
+
+
+def _decoded(raw: bytes) -> str:
+    """As UTF-8 when it is that, else as MSH-18 says, else as Latin-1, which always gives something."""
+    declared = raw[: raw.find(b"\r")].split(raw[3:4] or b"|")[17:18]
+    for codec in ("utf-8", declared[0].decode("ascii", "replace") if declared else ""):
+        try:
+            return raw.decode(codec_for(codec) or "utf-8")
+        except (UnicodeDecodeError, CodecError):
+            continue
+    return raw.decode("iso8859-1")

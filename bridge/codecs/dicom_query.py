@@ -1,0 +1,158 @@
+"""The identifier of a worklist C-FIND request, read into keys (PS3.4 K.4.1.1.3.1)."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from io import BytesIO
+
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
+from pydicom.filereader import read_dataset
+from pydicom.tag import BaseTag
+
+from bridge.codecs.dicom import CHARSET_TAG
+from bridge.codecs.dicom_match import Key, parse_tests
+from bridge.codecs.dicom_text import decode_text, is_charset
+from bridge.errors import CodecError
+
+SUPPORTED = frozenset(
+    """
+    ScheduledProcedureStepSequence ScheduledStationAETitle ScheduledProcedureStepStartDate
+    ScheduledProcedureStepStartTime Modality ScheduledPerformingPhysicianName ScheduledProcedureStepDescription
+    ScheduledProcedureStepID ScheduledStationName ScheduledProcedureStepLocation ScheduledProtocolCodeSequence
+    PreMedication RequestedContrastAgent ScheduledProcedureStepStatus ScheduledProcedureStepEndDate
+    ScheduledProcedureStepEndTime CommentsOnTheScheduledProcedureStep ReferencedDefinedProtocolSequence
+    ScheduledPerformingPhysicianIdentificationSequence
+    RequestedProcedureID RequestedProcedureDescription RequestedProcedureCodeSequence StudyInstanceUID StudyDate
+    StudyTime ReferencedStudySequence RequestedProcedurePriority PatientTransportArrangements
+    ReasonForTheRequestedProcedure ReasonForRequestedProcedureCodeSequence RequestedProcedureComments
+    RequestedProcedureLocation ConfidentialityCode ReportingPriority NamesOfIntendedRecipientsOfResults
+    AccessionNumber IssuerOfAccessionNumberSequence RequestingPhysician ReferringPhysicianName RequestingService
+    RequestingPhysicianIdentificationSequence ReferringPhysicianIdentificationSequence
+    PlacerOrderNumberImagingServiceRequest FillerOrderNumberImagingServiceRequest OrderPlacerIdentifierSequence
+    OrderFillerIdentifierSequence ImagingServiceRequestComments IssueDateOfImagingServiceRequest
+    IssueTimeOfImagingServiceRequest OrderEnteredBy OrderEntererLocation OrderCallbackPhoneNumber
+    AdmissionID IssuerOfAdmissionIDSequence CurrentPatientLocation ReferencedPatientSequence InstitutionName
+    InstitutionAddress InstitutionCodeSequence AdmittingDiagnosesDescription AdmittingDiagnosesCodeSequence
+    ServiceEpisodeID VisitComments
+    PatientName PatientID IssuerOfPatientID IssuerOfPatientIDQualifiersSequence TypeOfPatientID OtherPatientIDs
+    OtherPatientIDsSequence OtherPatientNames PatientBirthDate PatientBirthTime PatientSex PatientAge PatientSize
+    PatientWeight EthnicGroup Occupation PatientAddress PatientTelephoneNumbers PatientBirthName
+    PatientMotherBirthName PatientComments ConfidentialityConstraintOnPatientDataDescription PatientState
+    PregnancyStatus MedicalAlerts Allergies SpecialNeeds AdditionalPatientHistory SmokingStatus LastMenstrualDate
+    PatientReligiousPreference PatientInstitutionResidence PatientSexNeutered ResponsiblePerson ResponsiblePersonRole
+    ResponsibleOrganization PatientSpeciesDescription PatientBreedDescription
+    CodeValue CodingSchemeDesignator CodingSchemeVersion CodeMeaning LongCodeValue URNCodeValue MappingResource
+    ContextIdentifier ReferencedSOPClassUID ReferencedSOPInstanceUID LocalNamespaceEntityID UniversalEntityID
+    UniversalEntityIDType IdentifierTypeCode PersonIdentificationCodeSequence ProtocolContextSequence ValueType
+    ConceptNameCodeSequence ConceptCodeSequence NumericValue TextValue MeasurementUnitsCodeSequence
+    """.split()  # noqa: SIM905 - a table reads better
+)
+"""Keys that an order, an appointment or a patient can fill (PS3.4 table K.6-1); any other makes the answer FF01."""
+
+_UNREADABLE = (
+    BytesLengthException, EOFError, LookupError, NotImplementedError, OSError, RecursionError, TypeError, ValueError,
+    struct.error,
+)  # fmt: skip
+"""What pydicom raises for bytes that are no data set."""
+
+_ONE_VALUE = frozenset({"ST", "LT", "UT", "UR"})
+_NO_MATCHING = frozenset({"DT", "OB", "OW", "UN", "FL", "FD", "AT", "OF", "OD", "OL"})
+_BINARY = {"US": False, "UL": False, "SS": True, "SL": True}
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What one C-FIND asks for."""
+
+    keys: tuple[Key, ...]
+    charset: str = ""
+    """SpecificCharacterSet of the request, as sent."""
+    unsupported: tuple[str, ...] = ()
+    """Keys that are not served: their values did not take part in matching, and answers say FF01."""
+
+    @property
+    def step(self) -> tuple[Key, ...]:
+        """The keys inside ScheduledProcedureStepSequence."""
+        for key in self.keys:
+            if key.keyword == "ScheduledProcedureStepSequence":
+                return key.item or ()
+        return ()
+
+
+def parse_query(raw: bytes, *, implicit: bool) -> Query:
+    """Read a request's Identifier, little endian. Raises CodecError if it cannot be read or breaks the rules.
+
+    Bytes that its SpecificCharacterSet does not explain match any character (PS3.4 C.2.2.2).
+    """
+    unsupported: list[str] = []
+    try:
+        identifier = read_dataset(BytesIO(raw), implicit, True)
+        charset = _charset(identifier)
+        keys = _keys(identifier, charset, unsupported)
+    except _UNREADABLE:
+        raise CodecError("the identifier is no DICOM data set", fix="send it in the accepted transfer syntax") from None
+    return Query(keys, charset, tuple(dict.fromkeys(unsupported)))
+
+
+def _charset(identifier: Dataset) -> str:
+    value = identifier.get("SpecificCharacterSet") or ""
+    terms = [value] if isinstance(value, str) else [str(term) for term in value]
+    text = "\\".join(term.strip() for term in terms)
+    return text if is_charset(text) else "unknown"
+
+
+def _keys(data: Dataset, charset: str, unsupported: list[str]) -> tuple[Key, ...]:
+    keys = []
+    for tag in sorted(data.keys()):
+        if tag != CHARSET_TAG and tag.element != 0:
+            keys.append(_key(data, tag, charset, unsupported))
+    return tuple(keys)
+
+
+def _key(data: Dataset, tag: BaseTag, charset: str, unsupported: list[str]) -> Key:
+    raw = data.get_item(tag)
+    keyword = keyword_for_tag(tag)
+    known = dictionary_has_tag(tag) and not tag.is_private
+    vr = dictionary_VR(tag) if known else (raw.VR or "UN")
+    name = keyword or f"({tag.group:04X},{tag.element:04X})"
+    if keyword not in SUPPORTED:
+        unsupported.append(name)
+        return Key(tag, keyword or name, vr[:2] if known else "UN")
+    if vr == "SQ":
+        return _sequence(data, tag, charset, unsupported)
+    if vr in _NO_MATCHING:
+        if _bytes(raw).strip():
+            unsupported.append(name)
+        return Key(tag, keyword, vr)
+    try:
+        return Key(tag, keyword, vr, parse_tests(vr, _values(vr, _bytes(raw), charset)))
+    except CodecError as error:
+        raise CodecError(error.what, at=keyword, fix=error.fix) from None
+
+
+def _sequence(data: Dataset, tag: BaseTag, charset: str, unsupported: list[str]) -> Key:
+    keyword = keyword_for_tag(tag)
+    value = data[tag].value
+    items = list(value) if value else []
+    if len(items) > 1:
+        raise CodecError("a sequence key with several items", at=keyword, fix="send one item (PS3.4 C.2.2.2.6)")
+    inner = _keys(items[0], charset, unsupported) if items else ()
+    return Key(tag, keyword, "SQ", item=inner or None)
+
+
+def _values(vr: str, raw: bytes, charset: str) -> list[str]:
+    if vr in _BINARY:
+        width = 2 if vr in ("US", "SS") else 4
+        parts = (raw[at : at + width] for at in range(0, len(raw), width))
+        return [str(int.from_bytes(part, "little", signed=_BINARY[vr])) for part in parts]
+    text = decode_text(raw, charset, name=vr == "PN").rstrip(" \0")
+    return [text] if vr in _ONE_VALUE else text.split("\\")
+
+
+def _bytes(element: DataElement | RawDataElement) -> bytes:
+    value = element.value
+    return value if isinstance(value, bytes) else b"" if value is None else str(value).encode("utf-8")

@@ -1,0 +1,293 @@
+"""HL7 v2 in ER7: a lazy reader over the bytes as received.
+
+Parsing finds the segments and reads MSH; a field is split and decoded when it is asked for. Segments end in CR (CRLF
+and LF are accepted), a UTF-8 byte order mark is allowed. Values are split first and unescaped after, so that no escape
+sequence can make a segment, field or component. HL7 v2 chapter 2.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from bridge.codecs import charset as charsets
+from bridge.codecs.er7 import NULL, Delimiters, delimiters
+from bridge.codecs.header import read_header
+from bridge.codecs.paths import Match, Path, compile_path
+from bridge.codecs.views import Segment, View
+from bridge.errors import CodecError
+from bridge.message import Header
+
+if TYPE_CHECKING:
+    from bridge.codecs.editor import Editor
+
+__all__ = ["NULL", "Hl7Message", "Segment", "View", "compile_path", "parse"]
+
+_BOM = b"\xef\xbb\xbf"
+_LARGE = 1 << 16
+_LINE = re.compile(rb"[^\r\n]+")
+_MSH_FIX = "send one HL7 v2 message in ER7 encoding, beginning with MSH"
+_NAMES: dict[bytes, str] = {}
+"""Segment names by the first four bytes of a line: the name and the separator ``|``."""
+
+
+def parse(raw: bytes, charset: str = "") -> Hl7Message:
+    """Read one ER7 message. ``charset`` (HL7 table 0211) holds when MSH-18 is empty.
+
+    Raises CodecError: no MSH, broken delimiters, a batch, a second MSH, no message type, bytes outside the declared
+    character set. Reading values afterwards raises nothing for what is in the message.
+    """
+    return Hl7Message(raw, charset)
+
+
+class Hl7Message(View):
+    """A parsed message. Made by :func:`parse`.
+
+    ``raw`` is what was received, ``charset`` the Python codec its text is read with, ``names`` the segments' names in
+    order (empty for a line that is no segment), ``warnings`` what had to be assumed. ``body`` is what is split:
+    ``raw``, or its text in UTF-8 where the character set cannot be split before decoding; ``codec`` is the body's.
+    """
+
+    __slots__ = ("_fields", "_header", "_spans", "body", "charset", "codec", "delimiters", "names", "raw",
+                 "version", "warnings")  # fmt: skip
+
+    def __init__(self, raw: bytes, default_charset: str = "") -> None:
+        self.raw = self.body = raw
+        start = 0 if raw.startswith(b"MSH") else _message_start(raw)
+        msh = _read_msh(raw, start)
+        self.delimiters: Delimiters = delimiters(msh[0] + msh[1])
+        declared = msh[17].decode("ascii", "replace") if len(msh) > 17 else ""
+        try:
+            found = charsets.detect(raw, declared, default_charset)
+        except charsets.NotInCharset as error:
+            at = _place(raw, error.offset, self.delimiters)
+            raise CodecError(f"a byte that {error.codec} does not have", at=at, fix=charsets.FIX) from None
+        self.charset = self.codec = found.codec
+        if found.codec in charsets.OPAQUE:
+            self.body, self.codec = raw.decode(found.codec).encode(), "utf-8"
+            msh = _read_msh(self.body, start)
+        if len(msh) < 9 or not msh[8]:
+            raise CodecError("message type missing", at="MSH-9", fix="send MSH-9, for example ORM^O01", kind="required")
+        self._find_segments(start)
+        self.warnings: tuple[str, ...] = found.warnings
+        if "" in self._index or b"\n" in self.body:
+            self.warnings += tuple(self._oddities()[:10])
+        self._fields: list[list[bytes] | None] = [None] * len(self.names)
+        self._fields[0] = msh
+        self._header: Header | None = None
+        self.version = self.decode(msh[11].split(self.delimiters.component, 1)[0]) if len(msh) > 11 else ""
+
+    def _find_segments(self, start: int) -> None:
+        body, separator = self.body, self.delimiters.field
+        known = _NAMES if separator == b"|" else {}
+        self._spans = spans = _lines(body, start)
+        self.names = names = [known.get(body[begin : begin + 4], "") for begin, _ in spans]
+        index: dict[str, list[int]] = {}
+        for number, name in enumerate(names):
+            if not name:
+                name = names[number] = _name(self.segment_bytes(number), separator, known)
+            if name in index:
+                index[name].append(number)
+            else:
+                index[name] = [number]
+        if len(index["MSH"]) > 1:
+            at = f"segment {index['MSH'][1] + 1}"
+            raise CodecError("another message begins inside this one", at=at, fix="send one message in each frame")
+        self.message, self._numbers, self._index = self, range(len(names)), index
+
+    def _oddities(self) -> list[str]:
+        """What a person should see about the lines: text that wrapped, or line ends of two kinds, loses no byte."""
+        found = []
+        for number, (begin, end) in enumerate(self._spans):
+            if not self.names[number]:
+                found.append(f"line {number + 1} is not a segment")
+            elif self.body.find(b"\n", begin, end) >= 0:
+                found.append(f"a line feed inside segment {number + 1}")
+        return found
+
+    def fields(self, number: int) -> list[bytes]:
+        """All raw fields of a segment; the first is its name (for MSH: MSH-1). Not to be changed."""
+        fields = self._fields[number]
+        if fields is None:
+            fields = self._fields[number] = self.segment_bytes(number).split(self.delimiters.field)
+        return fields
+
+    def field(self, number: int, index: int) -> bytes:
+        """Raw bytes of field ``index`` (0 is the segment's name) of segment ``number``; empty when absent."""
+        fields = self._fields[number]
+        if fields is None:
+            start, end = self._spans[number]
+            if end - start > _LARGE:
+                start, end = self.field_span(number, index)
+                return self.body[start:end]
+            fields = self.fields(number)
+        return fields[index] if index < len(fields) else b""
+
+    def field_span(self, number: int, index: int) -> tuple[int, int]:
+        """Where a field lies in the body, without copying what goes before or after."""
+        find, separator = self.body.find, self.delimiters.field
+        start, end = self._spans[number]
+        for _ in range(index):
+            start = find(separator, start, end) + 1
+            if not start:
+                return end, end
+        stop = find(separator, start, end)
+        return start, end if stop < 0 else stop
+
+    def span(self, number: int) -> tuple[int, int, int]:
+        """Where a segment lies in ``body``: its start, its end, and where the next one (or nothing) starts."""
+        spans = self._spans
+        return *spans[number], spans[number + 1][0] if number + 1 < len(spans) else len(self.body)
+
+    @property
+    def terminator(self) -> bytes:
+        """What ends this message's segments: CR, CRLF or LF."""
+        end = self._spans[0][1]
+        return self.body[end : end + 2] if self.body[end : end + 2] == b"\r\n" else self.body[end : end + 1] or b"\r"
+
+    def segment_bytes(self, number: int) -> bytes:
+        start, end = self._spans[number]
+        return self.body[start:end]
+
+    def text(self, value: bytes, path: Path) -> str:
+        """Text of the part that ``path`` names of a raw field or repetition."""
+        if not value:
+            return ""
+        marks = self.delimiters
+        if path.verbatim:
+            return value.decode(self.codec)
+        if marks.repetition in value:
+            value = value.split(marks.repetition, 1)[0]
+        if path.component:
+            parts = value.split(marks.component, path.component)
+            value = parts[path.component - 1] if path.component <= len(parts) else b""
+            if path.subcomponent:
+                parts = value.split(marks.subcomponent, path.subcomponent)
+                value = parts[path.subcomponent - 1] if path.subcomponent <= len(parts) else b""
+        return self.decode(value)
+
+    def decode(self, value: bytes) -> str:
+        """Raw bytes of one part to text: decoded, then unescaped."""
+        text = value.decode(self.codec)
+        marks = self.delimiters
+        if marks.escape_text and marks.escape_text in text:
+            return marks.unescape(text, self.charset)
+        return text
+
+    def split_value(self, value: bytes, path: Path) -> list[list[str]]:
+        """Components and subcomponents of one raw repetition, below the component that ``path`` names."""
+        marks = self.delimiters
+        components = value.split(marks.component)
+        if path.component:
+            components = components[path.component - 1 : path.component]
+        parts = [[self.decode(part) for part in one.split(marks.subcomponent)] for one in components]
+        if path.subcomponent:
+            parts = [one[path.subcomponent - 1 : path.subcomponent] for one in parts]
+        return parts
+
+    def repetitions(self, value: bytes, path: Path) -> list[tuple[int, bytes]]:
+        """The repetitions of a raw field that ``path`` chooses, with their place from 0; all when it does not."""
+        found = list(enumerate(value.split(self.delimiters.repetition)))
+        which = path.repetition
+        if isinstance(which, Match):
+            return [(at, part) for at, part in found if self.text(part, which.path) == which.value]
+        return found[which - 1 : which] if which else found
+
+    def field_matches(self, value: bytes, which: Match) -> bool:
+        """Whether a repetition of a raw field has the value that a segment's condition asks for."""
+        return any(self.text(part, which.path) == which.value for part in value.split(self.delimiters.repetition))
+
+    @property
+    def header(self) -> Header:
+        """What the engine needs to store, route and sequence the message; computed once."""
+        if self._header is None:
+            self._header = read_header(self, self._index)
+        return self._header
+
+    def edit(self) -> Editor:
+        """An editor over a copy; this message stays as it is."""
+        from bridge.codecs.editor import Editor
+
+        return Editor(self)
+
+
+def _message_start(raw: bytes) -> int:
+    start = 3 if raw.startswith(_BOM) else 0
+    while raw[start : start + 1] in (b"\r", b"\n"):
+        start += 1
+    head = raw[start : start + 3]
+    if head in (b"FHS", b"BHS"):
+        fix = "send the messages of the batch one by one"
+        raise CodecError("a batch, not a message", at=head.decode(), fix=fix, kind="message_type")
+    if head == b"MSH":
+        return start
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff") or raw[:6] in (b"M\0S\0H\0", b"\0M\0S\0H"):
+        raise CodecError("UTF-16 text", at="MSH", fix="send UTF-8 and declare UNICODE UTF-8 in MSH-18")
+    if not raw.strip():
+        raise CodecError("an empty message", at="MSH", fix=_MSH_FIX)
+    raise CodecError("the message does not begin with MSH", at="MSH", fix=_MSH_FIX)
+
+
+def _read_msh(raw: bytes, start: int) -> list[bytes]:
+    """The fields of MSH, from MSH-1, the separator, on."""
+    end = _line_end(raw, start)
+    separator = raw[start + 3 : start + 4]
+    if start + 4 >= end:
+        raise CodecError("the message ends before its delimiters", at="MSH-1", fix=_MSH_FIX)
+    line = raw[start:end]
+    if b"\x1b" in line:
+        line = charsets.SHIFTED.sub(b"", line)
+    fields = line.split(separator)
+    fields[0] = separator
+    return fields
+
+
+def _line_end(raw: bytes, start: int) -> int:
+    end = raw.find(b"\r", start)
+    if end < 0:
+        end = len(raw)
+    feed = raw.find(b"\n", start, end)
+    return end if feed < 0 else feed
+
+
+def _lines(body: bytes, start: int) -> list[tuple[int, int]]:
+    """Start and end of each line that is not empty.
+
+    CR ends a segment. LF ends one in a message without CR, or whose first segment ends in LF; right after CR it
+    belongs to the terminator; elsewhere it is text.
+    """
+    find, size = body.find, len(body)
+    feeds = find(b"\n", start) >= 0
+    if feeds and body.startswith(b"\n", _line_end(body, start)):
+        return [match.span() for match in _LINE.finditer(body, start)]
+    found = []
+    while start < size:
+        end = find(b"\r", start)
+        if end < 0:
+            end = size
+        if feeds and body[start] == 10:
+            start += 1
+        if end > start:
+            found.append((start, end))
+        start = end + 1
+    return found
+
+
+def _name(segment: bytes, separator: bytes, known: dict[bytes, str]) -> str:
+    """A segment's name, a capital and two capitals or digits, remembered in ``known``; empty when it has none."""
+    name = segment[:3]
+    if segment[3:4] not in (separator, b"") or len(name) < 3 or not name[:1].isalpha():
+        return ""
+    if not (name.isascii() and name.isalnum() and name.isupper()):
+        return ""
+    if len(known) < 1000:
+        known[name + separator] = name.decode()
+    return name.decode()
+
+
+def _place(raw: bytes, offset: int, marks: Delimiters) -> str:
+    """The field in which a byte lies, for an error: ``PID-5``."""
+    start = max(raw.rfind(b"\r", 0, offset), raw.rfind(b"\n", 0, offset)) + 1
+    name = raw[start : start + 3].decode("ascii", "replace")
+    count = raw.count(marks.field, start, offset)
+    return f"{name}-{count + 1 if name == 'MSH' else count}"

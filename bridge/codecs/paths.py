@@ -1,0 +1,108 @@
+"""Paths into an HL7 v2 message: ``PID-3``, ``PID-3.1``, ``PID-3[2].1``, ``PID-3[4.1=HOSP].1``, ``OBX(3)-5``.
+
+``PID-5.1.2`` is field, component, subcomponent. In brackets after a field: which repetition; in parentheses after a
+segment: which occurrence. Both take a number from 1, ``*`` for every one, or a condition on the value at
+a place inside (``[4.1=HOSP]``: component 4, subcomponent 1; ``OBX(3.1=8302-2)-5``: field 3, component 1).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+
+from bridge.errors import CodecError
+
+_PATH = re.compile(r"([A-Z][A-Z0-9]{2})(?:\(([^()]+)\))?-(\d+)(?:\[([^\[\]]+)\])?(?:\.(\d+))?(?:\.(\d+))?")
+_CONDITION = re.compile(r"(\d+)(?:\.(\d+))?(?:\.(\d+))?=(.*)")
+_FIX = "write a path as PID-3, PID-3.1, PID-5.1.2, PID-3[2].1, PID-3[4.1=HOSP].1 or OBX(3)-5"
+_LIMIT = 10_000
+
+
+EVERY = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A condition: the value at ``path`` (inside the segment or the repetition) equals ``value``."""
+
+    path: Path
+    value: str
+
+
+Choice = int | Match | None
+"""Which of several: a number from 1, EVERY, a condition, or None when the path does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """A compiled path; numbers from 1, 0 where the path stops before."""
+
+    text: str
+    segment: str
+    occurrence: Choice
+    field: int
+    repetition: Choice
+    component: int
+    subcomponent: int
+
+    index: int = dataclass_field(init=False)
+    """Where the field stands in the segment split at its separators (MSH-1 is the separator itself)."""
+    plain: bool = dataclass_field(init=False)
+    """Neither an occurrence nor a repetition is chosen."""
+    verbatim: bool = dataclass_field(init=False)
+    """MSH-1 or MSH-2: the delimiters themselves."""
+
+    def __post_init__(self) -> None:
+        index = self.field - 1 if self.segment == "MSH" else self.field
+        object.__setattr__(self, "index", index)
+        object.__setattr__(self, "plain", self.occurrence is None and self.repetition is None)
+        object.__setattr__(self, "verbatim", self.segment == "MSH" and index < 2)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+_compiled: dict[str, Path] = {}
+
+
+def compile_path(text: str) -> Path:
+    """The path written as ``text``; compiled once. Raises CodecError with the fix when it is not a path."""
+    path = _compiled.get(text)
+    if path is None:
+        path = _parse(text)
+        if len(_compiled) < _LIMIT:
+            _compiled[text] = path
+    return path
+
+
+def _parse(text: str) -> Path:
+    match = _PATH.fullmatch(text)
+    if not match:
+        raise CodecError("not a path into an HL7 message", at=text, fix=_FIX)
+    segment, occurrence, field, repetition, component, subcomponent = match.groups()
+    numbers = [int(number) for number in (field, component, subcomponent) if number is not None]
+    if not all(1 <= number <= 999 for number in numbers):
+        raise CodecError("numbers in a path run from 1 to 999", at=text, fix=_FIX)
+    numbers += [0] * (3 - len(numbers))
+    which = _choice(occurrence, text, segment)
+    repeat = _choice(repetition, text, "")
+    return Path(text, segment, which, numbers[0], repeat, numbers[1], numbers[2])
+
+
+def _choice(written: str | None, text: str, segment: str) -> Choice:
+    """What is written in brackets; ``segment`` is given for an occurrence, whose condition begins with a field."""
+    if written is None:
+        return None
+    if written == "*":
+        return EVERY
+    if written.isascii() and written.isdigit() and int(written) >= 1:
+        return int(written)
+    match = _CONDITION.fullmatch(written)
+    if not match:
+        raise CodecError(f"`{written}` chooses nothing: a number from 1, * or 4.1=HOSP is expected", at=text, fix=_FIX)
+    places = [int(number) for number in match.groups()[:3] if number is not None]
+    if len(places) > (3 if segment else 2) or not all(places):
+        raise CodecError(f"`{written}` names no place inside", at=text, fix=_FIX)
+    field, component, subcomponent = [*([] if segment else [0]), *places, 0, 0][:3]
+    return Match(Path(text, segment, None, field, None, component, subcomponent), match[4])

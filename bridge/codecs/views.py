@@ -1,0 +1,140 @@
+"""Reading from a message, or from one order of it, by path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from bridge.codecs.paths import EVERY, Match, Path, compile_path
+
+if TYPE_CHECKING:
+    from bridge.codecs.hl7v2 import Hl7Message
+
+
+class View:
+    """Some of a message's segments, in an order of its own: the whole message, one order of it, or one segment."""
+
+    __slots__ = ("_index", "_numbers", "message")
+
+    def __init__(self, message: Hl7Message, numbers: Sequence[int], index: dict[str, list[int]] | None = None) -> None:
+        self.message = message
+        self._numbers = numbers
+        if index is None:
+            index = {}
+            for number in numbers:
+                index.setdefault(message.names[number], []).append(number)
+        self._index = index
+
+    def get(self, path: str) -> str:
+        """Text of the first value that ``path`` names, decoded and unescaped; empty when it is absent or empty.
+
+        Without a choice in the path: the first occurrence and the first repetition. NULL (``""``) is returned as it
+        is. A value that has parts below the path comes whole, with its delimiters; use :meth:`parts` to take it apart.
+        """
+        compiled = compile_path(path)
+        message = self.message
+        if compiled.plain:
+            numbers = self._index.get(compiled.segment)
+            return message.text(message.field(numbers[0], compiled.index), compiled) if numbers else ""
+        for value in self._values(compiled):
+            return message.text(value, compiled)
+        return ""
+
+    def all(self, path: str) -> list[str]:
+        """Text at ``path`` for every repetition of every occurrence, unless the path chooses; empty values included,
+        so that two lists over the same segments run in step."""
+        compiled = compile_path(path)
+        return [self.message.text(value, compiled) for value in self._values(compiled, every=True)]
+
+    def parts(self, path: str) -> list[list[str]]:
+        """The first value at ``path`` taken apart: components, each a list of its subcomponents, unescaped."""
+        compiled = compile_path(path)
+        for value in self._values(compiled):
+            return self.message.split_value(value, compiled)
+        return []
+
+    def all_parts(self, path: str) -> list[list[list[str]]]:
+        """As :meth:`parts`, for every repetition of every occurrence, unless the path chooses."""
+        compiled = compile_path(path)
+        return [self.message.split_value(value, compiled) for value in self._values(compiled, every=True)]
+
+    def segments(self, name: str = "") -> list[Segment]:
+        """The segments called ``name``, or all, in this view's order."""
+        numbers = self._index.get(name, ()) if name else self._numbers
+        return [Segment(self.message, number) for number in numbers]
+
+    def split(self, anchor: str) -> list[View]:
+        """One view for each slice that starts at a segment called ``anchor``; none when there is no such segment.
+
+        A view sees its slice first, then the segments before the first slice (patient and visit), then what the view
+        it was split from saw beyond its own slice. A slice for ``OBR`` starts at the ORC that goes before that OBR.
+        """
+        own, outer = self._own()
+        names = self.message.names
+        starts: list[int] = []
+        head = -1
+        for place, number in enumerate(own):
+            if anchor == "OBR" and names[number] == "ORC":
+                head = place
+            elif names[number] == anchor:
+                starts.append(head if head >= 0 else place)
+                head = -1
+        if not starts:
+            return []
+        before = [*own[: starts[0]], *outer]
+        ends = [*starts[1:], len(own)]
+        return [_Slice(self.message, own[a:b], before) for a, b in zip(starts, ends, strict=True)]
+
+    def _own(self) -> tuple[Sequence[int], Sequence[int]]:
+        return self._numbers, ()
+
+    def _values(self, path: Path, every: bool = False) -> Iterator[bytes]:
+        """The raw repetitions that a path names (or would, with ``every``, when it does not choose)."""
+        message = self.message
+        for number in self._occurrences(path, every):
+            value = message.field(number, path.index)
+            if path.verbatim:
+                yield value
+            elif path.repetition is None and not every:
+                yield value.split(message.delimiters.repetition, 1)[0]
+            else:
+                yield from (part for _, part in message.repetitions(value, path))
+
+    def _occurrences(self, path: Path, every: bool) -> Sequence[int]:
+        numbers = self._index.get(path.segment, ())
+        which = path.occurrence
+        if which is None:
+            return numbers if every else numbers[:1]
+        if isinstance(which, Match):
+            message, index = self.message, which.path.index
+            return [number for number in numbers if message.field_matches(message.field(number, index), which)]
+        return numbers if which == EVERY else numbers[which - 1 : which]
+
+
+class _Slice(View):
+    """A view from :meth:`View.split`: its own segments, then those before."""
+
+    __slots__ = ("_size",)
+
+    def __init__(self, message: Hl7Message, own: Sequence[int], before: Sequence[int]) -> None:
+        self._size = len(own)
+        super().__init__(message, [*own, *before])
+
+    def _own(self) -> tuple[Sequence[int], Sequence[int]]:
+        return self._numbers[: self._size], self._numbers[self._size :]
+
+
+class Segment(View):
+    """One segment; ``get("OBX-5")`` and the like read from it alone."""
+
+    __slots__ = ("name", "number")
+
+    def __init__(self, message: Hl7Message, number: int) -> None:
+        self.name = message.names[number]
+        self.number = number
+        super().__init__(message, (number,), {self.name: [number]})
+
+    @property
+    def raw(self) -> bytes:
+        """The segment's bytes without its terminator."""
+        return self.message.segment_bytes(self.number)

@@ -1,0 +1,75 @@
+"""What a receiver's acknowledgement means for the delivery: one table for every channel that brings HL7 v2."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import StringConstraints
+
+from bridge.codecs.ack import CONDITIONS, Ack
+from bridge.errors import FACES, Permanent, Temporary
+
+Outcome = Literal["done", "retry", "dead"]
+
+ACK_POLICY: dict[str, Outcome] = {
+    "AA": "done",
+    "AE": "dead",
+    "AE/206": "retry",
+    "AE/207": "retry",
+    "AR": "retry",
+    "AR/100": "dead",
+    "AR/101": "dead",
+    "AR/102": "dead",
+    "AR/103": "dead",
+    "AR/200": "dead",
+    "AR/201": "dead",
+    "AR/202": "dead",
+    "AR/203": "dead",
+    "AR/204": "dead",
+    "AR/205": "dead",
+}
+"""What an answer means for the delivery: MSA-1, or MSA-1/ERR-3 which goes first. CA, CE, CR mean as AA, AE, AR do."""
+
+AckPolicy = dict[Annotated[str, StringConstraints(pattern=r"^[AC][AER](/\d{3})?$")], Outcome]
+"""A channel's own table over the built-in one."""
+
+_CODE = re.compile("[AC][AER]")
+_KINDS = {face.hl7: kind for kind, face in reversed(FACES.items())}
+
+
+def judge(ack: Ack, overrides: Mapping[str, Outcome]) -> None:
+    """Returns if the receiver took the message; raises Temporary or Permanent if it did not."""
+    outcome, condition = _outcome(ack, overrides)
+    if outcome == "done":
+        return
+    meaning = f" ({condition} {CONDITIONS.get(condition, '')})".replace(" )", ")") if condition else ""
+    error = Permanent if outcome == "dead" else Temporary
+    raise error(
+        f"answered {ack.code if _CODE.fullmatch(ack.code) else 'an unknown code'}{meaning}",
+        at=_location(ack),
+        fix="mend the message or the receiver, then replay" if outcome == "dead" else "see to the receiver",
+        kind=_KINDS.get(condition, "internal"),
+    )
+
+
+def _outcome(ack: Ack, overrides: Mapping[str, Outcome]) -> tuple[Outcome, str]:
+    """What an answer means, and the error condition (table 0357) that decided, if any."""
+    plain = "A" + ack.code[1:]
+    for code, table in ((ack.code, overrides), (plain, ACK_POLICY)):
+        found = [(table[f"{code}/{error.code}"], error.code) for error in ack.errors if f"{code}/{error.code}" in table]
+        if found:
+            return next((one for one in found if one[0] == "dead"), found[0])
+        if code in table:
+            return table[code], next((error.code for error in ack.errors), "")
+    return "dead", ""
+
+
+def _location(ack: Ack) -> str:
+    """Where the receiver says the fault is, as ``PID-3``; nothing that could be content."""
+    for error in ack.errors:
+        match = re.match(r"([A-Z][A-Z0-9]{2})(?:\W(\d*)(?:\W(\d{1,3}))?)?", error.location)
+        if match:
+            return f"{match[1]}-{match[3]}" if match[3] else match[1]
+    return "MSA-1"
