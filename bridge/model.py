@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -24,6 +24,9 @@ class UnknownOrder(StrEnum):
     CREATE = "create"
     IGNORE = "ignore"
     REJECT = "reject"
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,8 @@ class WorklistUpdate:
     ``order`` lists the identifiers by which the Imaging Service Request is known (``placer:number^issuer``,
     ``filler:number^issuer``, ``accession:number^issuer``): any one in common means the same order. ``status`` holds
     for ``steps``, or for every step of the order when none is named. Scheduled steps come with all their attributes;
-    with any other status they only name which steps are meant (``ScheduledProcedureStepID`` and what else is known).
+    with any other status they only name which steps are meant, by ``StudyInstanceUID``, ``ScheduledProcedureStepID`` or
+    both, as far as the message gives them.
     """
 
     order: tuple[str, ...]
@@ -73,11 +77,23 @@ class WorklistDocument:
     updates: tuple[WorklistUpdate, ...] = ()
 
     def to_json(self) -> bytes:
-        return json.dumps(asdict(self), ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+        whole = {"updates": [_plain(update) for update in self.updates]}
+        return _encode(whole).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> WorklistDocument:
         return cls(tuple(_update(raw) for raw in json.loads(data)["updates"]))
+
+
+def _plain(update: WorklistUpdate) -> dict[str, Any]:
+    return {
+        "order": update.order,
+        "status": update.status,
+        "steps": [{"attributes": step.attributes} for step in update.steps],
+        "known_only": update.known_only,
+        "if_unknown": update.if_unknown,
+        "notes": update.notes,
+    }
 
 
 def _update(raw: dict[str, Any]) -> WorklistUpdate:

@@ -1,0 +1,89 @@
+"""The worklist's tables: orders with their identifiers, steps with what they are searched by, stations.
+
+Texts compare by code point on both databases, so that a prefix is a range of an index.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Index, Integer, String, Table, Text, UniqueConstraint
+
+from bridge.store.schema import metadata
+
+ROW = BigInteger().with_variant(Integer, "sqlite")
+KEY = Text().with_variant(Text(collation="C"), "postgresql")
+STATUS = String(12)
+
+order = Table(
+    "worklist_order",
+    metadata,
+    Column("id", ROW, primary_key=True),
+    Column("origin", BigInteger, nullable=False),
+)
+"""An Imaging Service Request; ``origin`` of the update that first spoke of it."""
+
+identifier = Table(
+    "worklist_identifier",
+    metadata,
+    Column("identifier", KEY, primary_key=True),
+    Column("order_id", ROW, primary_key=True),
+    Index(None, "order_id"),
+)
+"""By what an order is known: ``placer:number^issuer``, ``filler:...``, ``accession:...``."""
+
+note = Table(
+    "worklist_note",
+    metadata,
+    Column("order_id", ROW, primary_key=True),
+    Column("study_uid", KEY, primary_key=True),
+    Column("step_id", KEY, primary_key=True),
+    Column("status", STATUS, nullable=False),
+    Column("origin", BigInteger, nullable=False),
+)
+"""A status that was said of steps not here (yet): it also holds for those of older origin that come later. An empty
+UID or step id stands for any."""
+
+item = Table(
+    "worklist_item",
+    metadata,
+    Column("id", ROW, primary_key=True),
+    Column("order_id", ROW, nullable=False),
+    Column("study_uid", KEY, nullable=False),
+    Column("step_id", KEY, nullable=False),
+    Column("status", STATUS, nullable=False),
+    Column("status_origin", BigInteger, nullable=False),
+    Column("origin", BigInteger, nullable=False),
+    Column("name", KEY, nullable=False),
+    Column("name_ideographic", KEY, nullable=False),
+    Column("name_phonetic", KEY, nullable=False),
+    Column("patient_id", KEY, nullable=False),
+    Column("accession", KEY, nullable=False),
+    Column("procedure_id", KEY, nullable=False),
+    Column("modality", KEY, nullable=False),
+    Column("start_date", KEY, nullable=False),
+    Column("start_time", KEY, nullable=False),
+    Column("attributes", Text, nullable=False),
+    UniqueConstraint("order_id", "study_uid", "step_id", name="uq_worklist_item_step"),
+    Index("ix_worklist_item_open", "status", "start_date", "start_time"),
+    Index("ix_worklist_item_modality", "modality", "start_date"),
+    Index(None, "name"),
+    Index(None, "name_ideographic"),
+    Index(None, "name_phonetic"),
+    Index(None, "patient_id"),
+    Index(None, "accession"),
+    Index(None, "study_uid"),
+)
+"""A Scheduled Procedure Step. ``attributes`` is the whole item as JSON; the other texts are what it is found by:
+names folded and per component group, the date ``yyyymmdd``, the time ``hhmmssffffff``. ``origin`` and
+``status_origin`` tell how new the attributes and the status are."""
+
+station = Table(
+    "worklist_station",
+    metadata,
+    Column("ae_title", KEY, primary_key=True),
+    Column("start_date", KEY, primary_key=True),
+    Column("item", ROW, primary_key=True),
+    Index(None, "item"),
+)
+"""The stations that a step is scheduled for, with its date."""
+
+TABLES = (order, identifier, note, item, station)
