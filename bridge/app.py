@@ -54,7 +54,9 @@ def store_url(loaded: Loaded) -> str:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BridgeError(f"cannot be made: {error.strerror}", at=str(folder), fix="set `data:`", kind="settings") from None
+        raise BridgeError(
+            f"cannot be made: {error.strerror}", at=str(folder), fix="set `data:`", kind="settings"
+        ) from None
     return f"sqlite:///{folder / 'radbridge.db'}"
 
 

@@ -113,7 +113,7 @@ class Unreachable(Temporary):
 
 
 class Uncertain(Temporary):
-    """Sent, but no answer came: the receiver may have it. A repeat carries the same bytes and is marked as suspected."""
+    """Sent, but no answer came: the receiver may have it. A repeat has the same bytes and is marked as suspected."""
 
 
 class Overloaded(BridgeError):

@@ -20,6 +20,16 @@ def new_id(now: float | None = None) -> str:
     return "".join(_ALPHABET[(value >> shift) & 31] for shift in range(125, -5, -5))
 
 
+def id_millis(identifier: str) -> int:
+    """When :func:`new_id` made this identifier, milliseconds since the epoch; 0 for a text that it never made."""
+    if len(identifier) != 26 or not set(identifier) <= set(_ALPHABET):
+        return 0
+    millis = 0
+    for character in identifier[:10]:
+        millis = millis << 5 | _ALPHABET.index(character)
+    return millis
+
+
 class MessageStatus(StrEnum):
     """What became of something received (law 2: everything received has one)."""
 

@@ -152,7 +152,7 @@ class Deliverer:
         lease = self._lease()
         if lease is None or not lease.valid or lease.epoch != self._epoch:
             return None
-        if len(self._lanes.unmarked) >= self.settings.repeat:
+        if len(self._lanes.unmarked) + len(self._lanes.busy) >= self.settings.repeat:
             return None
         now = time.monotonic()
         if self.away and (self._probing or now < self.away.until):
@@ -209,7 +209,9 @@ class Deliverer:
 
     def _arrived(self, entry: Entry, answer: Answer | None) -> None:
         if self.away:
-            log.info("destination_back", destination=self.destination, seconds=round(time.monotonic() - self.away.since))
+            log.info(
+                "destination_back", destination=self.destination, seconds=round(time.monotonic() - self.away.since)
+            )
             self.away = None
         metrics.DELIVERED.labels(self.destination, "done").inc()
         if answer is None:
@@ -313,7 +315,9 @@ class Deliverer:
 
     def _report(self, entry: Entry, error: BaseException, verdict: Verdict, wait: float) -> None:
         delivery = entry.owed.delivery
-        outcome = "away" if verdict.scope == "destination" else "dead" if verdict.status is DeliveryStatus.DEAD else "retry"
+        outcome = (
+            "away" if verdict.scope == "destination" else "dead" if verdict.status is DeliveryStatus.DEAD else "retry"
+        )
         metrics.DELIVERED.labels(self.destination, outcome).inc()
         facts = {"delivery": delivery.id, "destination": self.destination, "attempts": delivery.attempts}
         if verdict.bug:

@@ -1,4 +1,7 @@
-"""Doorbells: they wake the owner of a destination after a commit. They carry names only; losing one only delays (law 3)."""
+"""Doorbells: they wake the owner of a destination after a commit.
+
+They carry names only; losing one only delays (law 3).
+"""
 
 from __future__ import annotations
 

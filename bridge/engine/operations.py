@@ -142,7 +142,9 @@ class Operations:
         for identifier in dict.fromkeys(request.messages):
             items += self._from_message(identifier, request.destinations)
         if not items:
-            raise NotFound("nothing to replay", fix="name deliveries (`radbridge dead`) or messages (`radbridge messages`)")
+            raise NotFound(
+                "nothing to replay", fix="name deliveries (`radbridge dead`) or messages (`radbridge messages`)"
+            )
         return items
 
     def _from_delivery(self, identifier: str) -> _Item:

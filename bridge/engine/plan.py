@@ -104,4 +104,3 @@ def lane_keys(header: Header, lane: str) -> tuple[str, ...]:
         return ("",)
     named = header.patients if lane == "patient" else (header.orders or header.patients)
     return tuple(sorted({key[:255] for key in named})) or ("-",)
-

@@ -1,4 +1,7 @@
-"""Receiving: bytes in, a committed message and an answer out. This alone decides that an answer may be positive (law 1)."""
+"""Receiving: bytes in, a committed message and an answer out.
+
+This alone decides that an answer may be positive (law 1).
+"""
 
 from __future__ import annotations
 
@@ -77,7 +80,9 @@ class Receiver:
                 kind="processing_id",
             )
         if not header.control_id:
-            raise CodecError("the control id is empty", at="MSH-10", fix="give every message its own id", kind="required")
+            raise CodecError(
+                "the control id is empty", at="MSH-10", fix="give every message its own id", kind="required"
+            )
         if settings.validation == "strict":
             await self._workers.validate(raw, settings.charset)
 
@@ -88,9 +93,7 @@ class Receiver:
 
     async def _unrouted(self, message: Message, parsed: Any, plan: Plan, settings: SourceSettings) -> Reply:
         if settings.unrouted == "reject":
-            raise Refused(
-                f"no route wants {message.header.type}", at="MSH-9", fix="add it to the `when:` of a route"
-            )
+            raise Refused(f"no route wants {message.header.type}", at="MSH-9", fix="add it to the `when:` of a route")
         message = replace(message, status=MessageStatus.UNROUTED)
         answer = self._answer(plan, settings, parsed, message)
         return await self._store_it(Acceptance(message, [], answer, receipt=False), parsed, plan, settings)

@@ -58,8 +58,6 @@ class Renderer:
                 entry.control_id = FORMATS[target].read(delivery.payload, owed.charset).header.control_id
             return
         parsed = FORMATS[owed.format].read(owed.raw, owed.charset)
-        rendered = await self._workers.render(
-            plan, delivery.mapping, parsed, owed.raw, owed.charset, delivery.context
-        )
+        rendered = await self._workers.render(plan, delivery.mapping, parsed, owed.raw, owed.charset, delivery.context)
         entry.rendered, entry.control_id, entry.format = rendered.data, rendered.control_id, rendered.format
         delivery.payload = rendered.data

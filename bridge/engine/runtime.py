@@ -17,7 +17,7 @@ from bridge.engine.plan import Plan
 from bridge.engine.receive import Receiver
 from bridge.engine.render import Renderer
 from bridge.engine.workers import Workers
-from bridge.errors import BridgeError, Finding, SettingsError, StoreUnavailable
+from bridge.errors import BridgeError, Finding, NotFound, Permanent, SettingsError, StoreUnavailable
 from bridge.message import new_id
 from bridge.ports import ChannelSettings, Services, SinkSettings, Source, channel_type
 from bridge.settings import Loaded, from_files
@@ -37,7 +37,9 @@ GRACE = 5.0
 class Runtime:
     """Runs one revision on one node. ``roles`` says which part of the work it takes."""
 
-    def __init__(self, loaded: Loaded, store: Store, *, roles: frozenset[str] = ROLES, alone: bool | None = None) -> None:
+    def __init__(
+        self, loaded: Loaded, store: Store, *, roles: frozenset[str] = ROLES, alone: bool | None = None
+    ) -> None:
         self.store, self.roles = store, roles
         self.plan = Plan(loaded)
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{new_id()[-6:]}"
@@ -88,9 +90,13 @@ class Runtime:
         log.info("engine_stopped", node=self.owner)
 
     def plan_of(self, revision: str) -> Plan:
-        """The plan of a revision that deliveries still name. Raises NotFound or SettingsError."""
+        """The plan of a revision that deliveries still name. Raises Permanent when this version cannot read it."""
         if revision not in self._plans:
-            self._plans[revision] = Plan(from_files(self.store.revision_files(revision)))
+            try:
+                self._plans[revision] = Plan(from_files(self.store.revision_files(revision)))
+            except (NotFound, SettingsError) as error:
+                what = f"revision {revision} cannot be used by this version: {error.what}"
+                raise Permanent(what, fix="replay it: that uses the current revision", kind="settings") from error
         return self._plans[revision]
 
     def endpoints(self) -> dict[str, str]:

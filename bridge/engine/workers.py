@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
+import threading
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -51,7 +53,7 @@ class Workers:
     async def _run(self, function: Any, *arguments: Any) -> Any:
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self._size, mp_context=context)
+            self._pool = ProcessPoolExecutor(self._size, mp_context=context, initializer=_end_with_the_engine)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
         except BrokenProcessPool:
@@ -61,6 +63,18 @@ class Workers:
     def close(self) -> None:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _end_with_the_engine() -> None:
+    """In a worker: an engine that was killed leaves none behind."""
+    engine = multiprocessing.parent_process()
+    assert engine is not None
+
+    def watch() -> None:
+        engine.join()
+        os._exit(0)
+
+    threading.Thread(target=watch, name="radbridge-watch", daemon=True).start()
 
 
 _REVISIONS: dict[str, MappingSet] = {}

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from bridge.message import Delivery, DeliveryStatus, Message, MessageStatus
 from bridge.store import schema as t
+from bridge.store.prepared import Prepared, PreparedIn, PreparedInsert
 
 
 @dataclass(slots=True)
@@ -70,22 +71,27 @@ class Accept:
             else:
                 rows.append(_duplicate_row(message, first[0]))
                 results.append(Accepted(message.id, first[1], duplicate=True))
-        if rows:
-            tx.execute(insert(t.message), rows)
+        _INSERT_MESSAGES.run(tx, rows)
         _insert_receipts(tx, fresh)
         insert_deliveries(tx, [delivery for item, _ in fresh for delivery in item.deliveries])
         return results
 
 
+_INSERT_MESSAGES = PreparedInsert(t.message)
+_INSERT_RECEIPTS = PreparedInsert(t.receipt)
+_INSERT_DELIVERIES = PreparedInsert(t.delivery)
+_INSERT_KEYS = PreparedInsert(t.delivery_key)
+_RECEIPTS = PreparedIn(
+    lambda scopes: select(t.receipt.c.scope, t.receipt.c.digest, t.receipt.c.message, t.receipt.c.answer).where(
+        t.receipt.c.scope.in_(scopes)
+    )
+)
+
+
 def _receipts(tx: Connection, scopes: set[bytes]) -> dict[bytes, dict[bytes, tuple[str, bytes]]]:
     found: dict[bytes, dict[bytes, tuple[str, bytes]]] = {}
     if scopes:
-        rows = tx.execute(
-            select(t.receipt.c.scope, t.receipt.c.digest, t.receipt.c.message, t.receipt.c.answer).where(
-                t.receipt.c.scope.in_(scopes)
-            )
-        )
-        for scope, digest, message, answer in rows:
+        for scope, digest, message, answer in _RECEIPTS.run(tx, scopes):
             found.setdefault(bytes(scope), {})[bytes(digest)] = (message, bytes(answer))
     return found
 
@@ -102,8 +108,7 @@ def _insert_receipts(tx: Connection, fresh: list[tuple[Acceptance, bytes]]) -> N
         for item, scope in fresh
         if scope
     ]
-    if rows:
-        tx.execute(insert(t.receipt), rows)
+    _INSERT_RECEIPTS.run(tx, rows)
 
 
 def insert_deliveries(tx: Connection, deliveries: list[Delivery]) -> None:
@@ -118,9 +123,9 @@ def insert_deliveries(tx: Connection, deliveries: list[Delivery]) -> None:
         last[delivery.destination] += 1
         delivery.position = last[delivery.destination]
         delivery.origin = delivery.origin or delivery.position
-    tx.execute(insert(t.delivery), [_delivery_row(delivery) for delivery in deliveries])
-    tx.execute(
-        insert(t.delivery_key),
+    _INSERT_DELIVERIES.run(tx, [_delivery_row(delivery) for delivery in deliveries])
+    _INSERT_KEYS.run(
+        tx,
         [
             {
                 "destination": delivery.destination,
@@ -134,7 +139,7 @@ def insert_deliveries(tx: Connection, deliveries: list[Delivery]) -> None:
     )
 
 
-_ALLOT = (
+_ALLOT = Prepared(
     update(t.lane_position)
     .where(t.lane_position.c.destination == bindparam("d"))
     .values(last=t.lane_position.c.last + bindparam("n"))
@@ -144,12 +149,15 @@ _ALLOT = (
 
 def _allot(tx: Connection, destination: str, count: int) -> int:
     """The last of ``count`` new positions. The counter row is made by :func:`ensure_destinations`."""
-    return int(tx.execute(_ALLOT, {"d": destination, "n": count}).scalar_one())
+    return int(_ALLOT.run(tx, {"d": destination, "n": count}).scalar_one())
 
 
 def ensure_destinations(tx: Connection, names: Sequence[str]) -> None:
     """Make the counter and lease rows of destinations that have none yet."""
-    for table, values in ((t.lane_position, {"last": 0, "shuffles": 0}), (t.lease, {"owner": "", "epoch": 0, "expires_at": 0})):
+    for table, values in (
+        (t.lane_position, {"last": 0, "shuffles": 0}),
+        (t.lease, {"owner": "", "epoch": 0, "expires_at": 0}),
+    ):
         have = set(tx.execute(select(table.c.destination)).scalars())
         rows = [{"destination": name, **values} for name in sorted(set(names) - have)]
         if rows:

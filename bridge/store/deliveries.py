@@ -7,14 +7,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, select
+from sqlalchemy import BindParameter, Connection, Row, Select, bindparam, func, select
 
 from bridge.message import Delivery, DeliveryStatus
 from bridge.store import schema as t
 from bridge.store.database import now_ms
+from bridge.store.prepared import Prepared, PreparedIn
 
 WINDOW_BYTES = 8 << 20
 """A claim stops growing once the messages in it are this large together; it always holds at least one."""
+_LOOK_AHEAD = 64
+"""Pending deliveries of a destination that are looked at to tell why it waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,8 @@ class Owed:
 _DELIVERY = [column for column in t.delivery.c if column.name not in ("changed_at",)]
 
 
-def _window(destination: str, after: int, limit: int) -> Select[Any]:
+def _window() -> Select[Any]:
+    destination: BindParameter[str] = bindparam("destination")
     key, parked = t.delivery_key.alias("k"), t.parked_key.alias("p")
     behind_a_dead_one = (
         select(parked.c.delivery)
@@ -58,12 +62,26 @@ def _window(destination: str, after: int, limit: int) -> Select[Any]:
         .where(
             t.delivery.c.destination == destination,
             t.delivery.c.status == DeliveryStatus.PENDING.value,
-            t.delivery.c.position > after,
+            t.delivery.c.position > bindparam("after"),
             ~behind_a_dead_one.exists(),
         )
         .order_by(t.delivery.c.position)
-        .limit(limit)
+        .limit(bindparam("limit"))
     )
+
+
+_WINDOW = Prepared(_window())
+_SHUFFLES = Prepared(
+    select(t.lane_position.c.shuffles).where(t.lane_position.c.destination == bindparam("destination"))
+)
+_KEYS = PreparedIn(
+    lambda ids: select(t.delivery_key.c.delivery, t.delivery_key.c.key).where(t.delivery_key.c.delivery.in_(ids))
+)
+_RAWS = PreparedIn(
+    lambda ids: select(t.message.c.id, t.message.c.raw).where(
+        t.message.c.day == bindparam("day"), t.message.c.id.in_(ids)
+    )
+)
 
 
 def claim(connection: Connection, destination: str, after: int, limit: int) -> tuple[list[Owed], int]:
@@ -73,16 +91,13 @@ def claim(connection: Connection, destination: str, after: int, limit: int) -> t
     the shuffle count differs from the former claim's, only a claim from position 0 tells the true sequence.
     """
     owed = _claim(connection, destination, after, limit)
-    shuffles = connection.execute(
-        select(t.lane_position.c.shuffles).where(t.lane_position.c.destination == destination)
-    ).scalar_one()
-    return owed, shuffles
+    return owed, _SHUFFLES.run(connection, {"destination": destination}).scalar_one()
 
 
 def _claim(connection: Connection, destination: str, after: int, limit: int) -> list[Owed]:
     rows: list[Row[Any]] = []
     size = 0
-    for row in connection.execute(_window(destination, after, limit)):
+    for row in _WINDOW.run(connection, {"destination": destination, "after": after, "limit": limit}):
         size += row.size
         if rows and size > WINDOW_BYTES:
             break
@@ -106,18 +121,20 @@ def _claim(connection: Connection, destination: str, after: int, limit: int) -> 
 
 def _keys(connection: Connection, ids: list[str]) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
-    query = select(t.delivery_key.c.delivery, t.delivery_key.c.key).where(t.delivery_key.c.delivery.in_(ids))
-    for delivery, key in connection.execute(query):
+    for delivery, key in _KEYS.run(connection, ids):
         found[delivery] = (*found.get(delivery, ()), key)
     return found
 
 
 def _raws(connection: Connection, messages: Iterable[tuple[int, str]]) -> dict[str, bytes]:
-    wanted = list(messages)
-    query = select(t.message.c.id, t.message.c.raw).where(
-        t.message.c.day.in_({day for day, _ in wanted}), t.message.c.id.in_([identifier for _, identifier in wanted])
-    )
-    return {identifier: bytes(raw) for identifier, raw in connection.execute(query)}
+    by_day: dict[int, list[str]] = {}
+    for day, identifier in messages:
+        by_day.setdefault(day, []).append(identifier)
+    return {
+        identifier: bytes(raw)
+        for day, identifiers in by_day.items()
+        for identifier, raw in _RAWS.run(connection, identifiers, day=day)
+    }
 
 
 def delivery_of(row: Row[Any], keys: tuple[str, ...]) -> Delivery:
@@ -139,7 +156,7 @@ def delivery_of(row: Row[Any], keys: tuple[str, ...]) -> Delivery:
         payload=bytes(row.payload) if row.payload is not None else None,
         context=json.loads(row.context) if row.context else {},
         error=json.loads(row.error) if row.error else None,
-        suspected=row.suspected,
+        suspected=bool(row.suspected),
         cause=row.cause,
         created_at=row.created_at,
     )
@@ -157,6 +174,12 @@ class LaneState:
     """When the oldest pending delivery was created, milliseconds; 0 if none."""
     head: str
     head_error: dict[str, str] | None
+    waits_for: dict[str, str] | None
+    """Why the first pending delivery that was tried did not arrive; None when none failed yet."""
+    waits_since: int
+    """When it first failed, milliseconds; 0 if it did not."""
+    next_try: int
+    """When it is tried again, milliseconds; 0 if nothing waits."""
 
 
 def lane_states(connection: Connection) -> list[LaneState]:
@@ -169,7 +192,7 @@ def lane_states(connection: Connection) -> list[LaneState]:
     for destination, status, count, oldest, first in connection.execute(query):
         counts.setdefault(destination, {})[status] = (count, oldest, first)
     parked_query = select(t.parked_key.c.destination, func.count()).group_by(t.parked_key.c.destination)
-    parked = {destination: count for destination, count in connection.execute(parked_query)}
+    parked = dict(connection.execute(parked_query).tuples().all())
     return [
         _lane_state(connection, destination, counts[destination], parked.get(destination, 0))
         for destination in sorted(counts)
@@ -185,6 +208,7 @@ def _lane_state(connection: Connection, destination: str, by_status: dict[str, A
             t.delivery.c.destination == destination, t.delivery.c.position == first
         )
     ).first()
+    waiting = _first_failed(connection, destination)
     return LaneState(
         destination=destination,
         pending=pending[0],
@@ -193,4 +217,24 @@ def _lane_state(connection: Connection, destination: str, by_status: dict[str, A
         oldest=pending[1] or 0,
         head=head.id if head else "",
         head_error=json.loads(head.error) if head and head.error else None,
+        waits_for=json.loads(waiting.error) if waiting else None,
+        waits_since=_first_attempt(connection, waiting.day, waiting.id) if waiting else 0,
+        next_try=waiting.retry_at if waiting else 0,
     )
+
+
+def _first_failed(connection: Connection, destination: str) -> Row[Any] | None:
+    """Of the first pending deliveries, the first that failed and is to be tried again."""
+    d = t.delivery.c
+    query = (
+        select(d.id, d.day, d.error, d.retry_at)
+        .where(d.destination == destination, d.status == DeliveryStatus.PENDING.value)
+        .order_by(d.position)
+        .limit(_LOOK_AHEAD)
+    )
+    return next((row for row in connection.execute(query) if row.error), None)
+
+
+def _first_attempt(connection: Connection, day: int, delivery: str) -> int:
+    a = t.attempt.c
+    return connection.execute(select(func.min(a.at)).where(a.day == day, a.delivery == delivery)).scalar() or 0

@@ -16,10 +16,11 @@ from bridge.message import Delivery, DeliveryStatus, check_change
 from bridge.ports import Answer
 from bridge.store import schema as t
 from bridge.store.database import now_ms
+from bridge.store.prepared import Prepared, PreparedIn, PreparedInsert
 
 
 class Fenced(BridgeError):
-    """Another node owns the destination now; this result is not written, its delivery will be sent again by the owner."""
+    """Another node owns the destination now: this result is not written, the owner sends the delivery again."""
 
     kind = "locked"
 
@@ -37,18 +38,16 @@ class Freeze:
     """Writes rendered bytes before the first attempt (law 5). Items: Frozen; results: None."""
 
     order = 20
-    _statement = (
+    _statement = Prepared(
         update(t.delivery)
         .where(t.delivery.c.id == bindparam("d"))
         .values(payload=bindparam("p"), context=bindparam("c"))
     )
 
     def run(self, tx: Connection, items: Sequence[Frozen]) -> list[None]:
-        rows = [
-            {"d": item.delivery, "p": item.payload, "c": json.dumps(item.context) if item.context else None}
-            for item in items
-        ]
-        tx.execute(self._statement, rows)
+        for item in items:
+            context = json.dumps(item.context) if item.context else None
+            self._statement.run(tx, {"d": item.delivery, "p": item.payload, "c": context})
         return [None] * len(items)
 
 
@@ -165,35 +164,37 @@ def _record_attempt(tx: Connection, item: Finish) -> None:
     )
 
 
-def _epochs(tx: Connection, destinations: set[str]) -> dict[str, int]:
-    """Current epochs, locked until commit so that ownership cannot change under a finish."""
-    query = (
+_EPOCHS = PreparedIn(
+    lambda destinations: (
         select(t.lease.c.destination, t.lease.c.epoch)
-        .where(t.lease.c.destination.in_(sorted(destinations)))
+        .where(t.lease.c.destination.in_(destinations))
         .order_by(t.lease.c.destination)
         .with_for_update(read=True)
     )
-    return {destination: epoch for destination, epoch in tx.execute(query)}
+)
+_DELETE = PreparedIn(lambda ids: delete(t.delivery).where(t.delivery.c.id.in_(ids)).returning(t.delivery.c.id))
+_INSERT_LOG = PreparedInsert(t.delivery_log)
+_RELEASE_KEYS = PreparedIn(lambda ids: delete(t.delivery_key).where(t.delivery_key.c.delivery.in_(ids)))
+_RELEASE_PARKED = PreparedIn(lambda ids: delete(t.parked_key).where(t.parked_key.c.delivery.in_(ids)))
+
+
+def _epochs(tx: Connection, destinations: set[str]) -> dict[str, int]:
+    """Current epochs, locked until commit so that ownership cannot change under a finish."""
+    return {row[0]: row[1] for row in _EPOCHS.run(tx, destinations)}
 
 
 def end_deliveries(tx: Connection, rows: list[dict[str, Any]]) -> None:
     """Move deliveries from the hot tables to the log. Safe to run twice for the same delivery."""
     ids = [row["id"] for row in rows]
-    gone = _delete_returning(tx, ids)
-    fresh = [row for row in rows if row["id"] in gone]
-    if fresh:
-        tx.execute(insert(t.delivery_log), fresh)
+    gone = set(_DELETE.run(tx, ids).scalars())
+    _INSERT_LOG.run(tx, [row for row in rows if row["id"] in gone])
     release(tx, ids)
-
-
-def _delete_returning(tx: Connection, ids: list[str]) -> set[str]:
-    return set(tx.execute(delete(t.delivery).where(t.delivery.c.id.in_(ids)).returning(t.delivery.c.id)).scalars())
 
 
 def release(tx: Connection, ids: list[str]) -> None:
     """Give back the lane keys that these deliveries hold."""
-    tx.execute(delete(t.delivery_key).where(t.delivery_key.c.delivery.in_(ids)))
-    tx.execute(delete(t.parked_key).where(t.parked_key.c.delivery.in_(ids)))
+    _RELEASE_KEYS.run(tx, ids)
+    _RELEASE_PARKED.run(tx, ids)
 
 
 def log_row(delivery: Delivery, status: DeliveryStatus, answer: str, sent: bytes) -> dict[str, Any]:

@@ -67,4 +67,4 @@ def give_back(tx: Connection, owner: str) -> None:
 def owners(connection: Connection) -> dict[str, str]:
     """Destination -> owner of the living leases."""
     query = select(t.lease.c.destination, t.lease.c.owner).where(t.lease.c.expires_at >= now_ms())
-    return {destination: owner for destination, owner in connection.execute(query)}
+    return dict(connection.execute(query).tuples().all())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,14 +56,22 @@ def dead_delivery(tx: Connection, identifier: str) -> Delivery:
     return delivery_of(row, tuple(keys))
 
 
-def replay_dead(tx: Connection, identifiers: Iterable[str], *, actor: str, revision: str) -> Replayed:
+def replay_dead(
+    tx: Connection,
+    identifiers: Iterable[str],
+    *,
+    actor: str,
+    revision: str,
+    payloads: Mapping[str, bytes] | None = None,
+) -> Replayed:
     """Send dead deliveries again: each gets a new delivery that names it as its cause and takes its place in the lane.
 
-    Rendered anew with ``revision``, so that a mended mapping or table counts. Dead ones that let their lane pass have
+    Rendered anew with ``revision``, so that a mended mapping or table counts; ``payloads`` are the bytes of those that
+    a person changed, by the dead one's id. Dead ones that let their lane pass have
     no keys left to hold; they join the end of the lane.
     """
     old = sorted((dead_delivery(tx, identifier) for identifier in identifiers), key=lambda d: d.position)
-    fresh = [_repeat(delivery, revision) for delivery in old]
+    fresh = [_repeat(delivery, revision, (payloads or {}).get(delivery.id)) for delivery in old]
     _end(tx, old, DeliveryStatus.REPLAYED, [f"replayed as {delivery.id}" for delivery in fresh])
     insert_deliveries(tx, fresh)
     for before, after in zip(old, fresh, strict=True):
@@ -71,7 +79,7 @@ def replay_dead(tx: Connection, identifiers: Iterable[str], *, actor: str, revis
     return Replayed([delivery.id for delivery in fresh], frozenset(delivery.destination for delivery in fresh))
 
 
-def _repeat(dead: Delivery, revision: str) -> Delivery:
+def _repeat(dead: Delivery, revision: str, payload: bytes | None) -> Delivery:
     parked = bool(dead.keys)
     return Delivery(
         id=new_id(),
@@ -84,6 +92,7 @@ def _repeat(dead: Delivery, revision: str) -> Delivery:
         keys=dead.keys or (f"replay {dead.id}",),
         position=dead.position if parked else 0,
         origin=dead.origin,
+        payload=payload,
         suspected=dead.suspected,
         cause=dead.id,
         created_at=time.time_ns() // 1_000_000,

@@ -60,10 +60,10 @@ def _drop_partitions(tx: Connection, day: int, needed: set[int]) -> int:
     gone = 0
     for name in inspect(tx).get_table_names():
         table, _, suffix = name.rpartition("_")
-        if suffix.isdigit() and len(suffix) == 8 and table in {p.name for p in t.PARTITIONED}:
-            if int(suffix) < day and int(suffix) not in needed:
-                tx.execute(text(f"DROP TABLE {name}"))
-                gone += 1
+        ours = suffix.isdigit() and len(suffix) == 8 and table in {p.name for p in t.PARTITIONED}
+        if ours and int(suffix) < day and int(suffix) not in needed:
+            tx.execute(text(f"DROP TABLE {name}"))
+            gone += 1
     return gone
 
 

@@ -6,13 +6,17 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, literal, null, select, union_all
+from sqlalchemy import ColumnElement, Connection, Row, Select, Table, literal, literal_column, null, select, union_all
 
 from bridge.errors import NotFound
+from bridge.message import MessageStatus, id_millis
 from bridge.store import schema as t
+from bridge.store.retention import day_of
 
 _SUMMARY = [column for column in t.message.c if column.name != "raw"]
 _D, _L = t.delivery.c, t.delivery_log.c
+_MAY_BE_EMPTY = frozenset({t.message.c.order_number, t.message.c.accession})
+"""Columns whose index leaves empty values out: a query must say so too, or SQLite does not use it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,7 @@ class MessageFilter:
     type: str = ""
     control_id: str = ""
     patient: str = ""
+    """``id^issuer``, or the id alone: of any issuer."""
     order_number: str = ""
     accession: str = ""
     since: int = 0
@@ -36,18 +41,23 @@ class MessageFilter:
 def messages(connection: Connection, wanted: MessageFilter) -> list[dict[str, Any]]:
     """Message rows without their bytes."""
     m = t.message.c
-    query: Select[Any] = select(*_SUMMARY).order_by(m.id.desc()).limit(wanted.limit)
+    query: Select[Any] = select(*_SUMMARY).order_by(m.day.desc(), m.id.desc()).limit(wanted.limit)
     for column, value in (
         (m.status, wanted.status),
         (m.channel, wanted.channel),
         (m.type, wanted.type),
         (m.control_id, wanted.control_id),
-        (m.patient, wanted.patient),
         (m.order_number, wanted.order_number),
         (m.accession, wanted.accession),
     ):
         if value:
             query = query.where(column == value)
+            if column in _MAY_BE_EMPTY:
+                query = query.where(column != literal_column("''"))
+    if wanted.patient:
+        query = query.where(_patient(connection, wanted.patient), m.patient != literal_column("''"))
+    if wanted.status and wanted.status != MessageStatus.ROUTED.value:
+        query = query.where(m.status != literal_column("'routed'"))
     if wanted.since:
         query = query.where(m.received_at >= wanted.since)
     if wanted.before:
@@ -55,9 +65,19 @@ def messages(connection: Connection, wanted: MessageFilter) -> list[dict[str, An
     return [_plain(row) for row in connection.execute(query)]
 
 
+def _patient(connection: Connection, identifier: str) -> ColumnElement[bool]:
+    """This identifier; of whatever issuer when it names none. On SQLite as a range, which its index answers."""
+    column = t.message.c.patient
+    if "^" in identifier:
+        return column == identifier
+    if connection.dialect.name == "sqlite":
+        return (column >= f"{identifier}^") & (column < f"{identifier}_")
+    return column.startswith(f"{identifier}^", autoescape=True)
+
+
 def message(connection: Connection, identifier: str) -> dict[str, Any]:
     """One message with its bytes (``raw``), deliveries and attempts. Raises NotFound."""
-    row = connection.execute(select(t.message).where(t.message.c.id == identifier)).first()
+    row = _by_id(connection, t.message, identifier)
     if row is None:
         raise NotFound(f"no message {identifier}", fix="list them with `radbridge messages`")
     found = _plain(row)
@@ -70,11 +90,16 @@ def deliveries_of(connection: Connection, message_id: str) -> list[dict[str, Any
     """Every delivery of a message, ended or not, with its unsuccessful attempts."""
     open_ = _open_deliveries().where(_D.message == message_id)
     ended = select(
-        *(_L[name] for name in _COMMON), literal(False).label("suspected"), _L.finished_at, _L.answer, null().label("retry_at")
+        *(_L[name] for name in _COMMON),
+        literal(False).label("suspected"),
+        _L.finished_at,
+        _L.answer,
+        null().label("retry_at"),
+        _L.finished_at.label("changed_at"),
     ).where(_L.message == message_id)
     found = [_plain(row) for row in connection.execute(union_all(open_, ended))]
     for item in found:
-        item["tries"] = _attempts(connection, item["id"])
+        item["tries"] = _attempts(connection, item["day"], item["id"])
     return sorted(found, key=lambda item: (item["destination"], item["created_at"]))
 
 
@@ -103,14 +128,21 @@ def _open_deliveries() -> Select[Any]:
         null().label("finished_at"),
         literal("").label("answer"),
         _D.retry_at,
+        _D.changed_at,
     )
 
 
 def deliveries(
     connection: Connection, *, status: str = "", destination: str = "", limit: int = 100
 ) -> list[dict[str, Any]]:
-    """Deliveries that have not ended (pending, dead), lowest position first."""
-    query = _open_deliveries().order_by(_D.destination, _D.position).limit(limit)
+    """Deliveries that have not ended (pending, dead), lowest position first, each with its message's ``type``."""
+    query = (
+        _open_deliveries()
+        .add_columns(t.message.c.type)
+        .join(t.message, (t.message.c.day == _D.day) & (t.message.c.id == _D.message))
+        .order_by(_D.destination, _D.position)
+        .limit(limit)
+    )
     if status:
         query = query.where(_D.status == status)
     if destination:
@@ -122,14 +154,22 @@ def delivery(connection: Connection, identifier: str) -> dict[str, Any]:
     """One delivery, ended or not. Raises NotFound."""
     row = connection.execute(_open_deliveries().where(_D.id == identifier)).first()
     if row is None:
-        row = connection.execute(select(t.delivery_log).where(_L.id == identifier)).first()
+        row = _by_id(connection, t.delivery_log, identifier)
     if row is None:
         raise NotFound(f"no delivery {identifier}", fix="list them with `radbridge messages ID`")
     return _plain(row)
 
 
-def _attempts(connection: Connection, delivery_id: str) -> list[dict[str, Any]]:
-    query = select(t.attempt).where(t.attempt.c.delivery == delivery_id).order_by(t.attempt.c.at)
+def _by_id(connection: Connection, table: Table, identifier: str) -> Row[Any] | None:
+    """The row of a table that is kept by day. An id tells its day; a replay's is younger than its message's."""
+    query = select(table).where(table.c.id == identifier)
+    own_day = connection.execute(query.where(table.c.day == day_of(id_millis(identifier)))).first()
+    return own_day or connection.execute(query).first()
+
+
+def _attempts(connection: Connection, day: int, delivery_id: str) -> list[dict[str, Any]]:
+    attempt = t.attempt.c
+    query = select(t.attempt).where(attempt.day == day, attempt.delivery == delivery_id).order_by(attempt.at)
     return [_plain(row) for row in connection.execute(query)]
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, text
+from sqlalchemy import Connection, delete, insert, select, text
 from sqlalchemy.exc import DBAPIError
 
 from bridge.errors import NotFound, StoreUnavailable
@@ -80,10 +80,12 @@ class Store:
     def ensure_destinations(self, names: Iterable[str]) -> None:
         self.write(lambda tx: ensure_destinations(tx, list(names)))
 
-    def replay_dead(self, identifiers: list[str], *, actor: str, revision: str) -> replay.Replayed:
+    def replay_dead(
+        self, identifiers: list[str], *, actor: str, revision: str, payloads: Mapping[str, bytes] | None = None
+    ) -> replay.Replayed:
         """See :func:`bridge.store.replay.replay_dead`."""
         done: replay.Replayed = self.write(
-            lambda tx: replay.replay_dead(tx, identifiers, actor=actor, revision=revision)
+            lambda tx: replay.replay_dead(tx, identifiers, actor=actor, revision=revision, payloads=payloads)
         )
         return done
 
@@ -110,7 +112,7 @@ class Store:
         self.write(keep)
 
     def maintain(self, *, keep_days: int, receipt_window_ms: int) -> None:
-        """Partitions ahead, receipts and journal days behind. Called now and then; quick when there is nothing to do."""
+        """Partitions ahead, receipts and journal days behind. Quick when there is nothing to do."""
         now = retention.now_millis()
         self.write(lambda tx: retention.ensure_partitions(tx, retention.day_of(now)))
         while self.write(lambda tx: retention.trim_receipts(tx, now - receipt_window_ms)) == retention.CHUNK:
@@ -187,8 +189,10 @@ class Store:
         return self._writer.depth
 
     def ping(self) -> None:
-        """Raises if the database cannot be read."""
+        """Raises StoreUnavailable if the database cannot be read; or written, which is tried when the last write failed."""
         self.read(lambda connection: connection.execute(text("SELECT 1")).scalar())
+        if not self.healthy:
+            self.write(_probe)
 
     def give_back(self, owner: str) -> None:
         self.write(lambda tx: leases.give_back(tx, owner))
@@ -198,3 +202,8 @@ class Store:
         if self._checkpointer:
             self._checkpointer.close()
         self.database.close()
+
+
+def _probe(tx: Connection) -> None:
+    tx.execute(delete(t.meta).where(t.meta.c.key == "probe"))
+    tx.execute(insert(t.meta), {"key": "probe", "value": str(retention.now_millis())})

@@ -30,7 +30,8 @@ RETRY_FOR = 5.0
 class Step(Protocol):
     """A kind of job. ``run`` takes all jobs of the kind in a batch at once, so that each statement runs once.
 
-    It must be safe to run again for jobs whose commit went through unnoticed. A returned BridgeError fails its job alone.
+    It must be safe to run again for jobs whose commit went through unnoticed. A returned BridgeError fails its job
+    alone.
     """
 
     order: int
@@ -134,7 +135,9 @@ class Writer:
                 if self._database.embedded or not _lost(error):
                     raise _unavailable(error) from error
                 if time.monotonic() > deadline:
-                    raise StoreUnavailable("the database is away", fix="start PostgreSQL or mend the network") from error
+                    raise StoreUnavailable(
+                        "the database is away", fix="start PostgreSQL or mend the network"
+                    ) from error
                 self.healthy = False
                 time.sleep(0.2)
 
@@ -179,7 +182,9 @@ def _resolve(pairs: list[tuple[Any, Any]]) -> None:
 
 
 def _lost(error: DBAPIError) -> bool:
-    return bool(error.connection_invalidated) or isinstance(error, InterfaceError) or "connect" in str(error.orig).lower()
+    return (
+        bool(error.connection_invalidated) or isinstance(error, InterfaceError) or "connect" in str(error.orig).lower()
+    )
 
 
 def _unavailable(error: DBAPIError) -> BaseException:
