@@ -1,0 +1,134 @@
+"""Receiving systems that write down all that arrives, and answer well: a PACS over MLLP, a FHIR server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from tests.rigs.radiology import control_id, patients
+
+VT, END = b"\x0b", b"\x1c\r"
+_SAYS = re.compile(rb"as (C\w+) says")
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One message as it arrived: what it is, and in which life of its sender."""
+
+    id: str
+    keys: tuple[str, ...]
+    data: bytes
+    life: int
+    at: float
+
+
+class Recorder:
+    """A server on a free port (or ports) of 127.0.0.1 that keeps what arrives."""
+
+    def __init__(self) -> None:
+        self.arrivals: list[Arrival] = []
+        self.life = 0
+        """Counts the sender's lives; kept with what arrives on connections made from then on."""
+        self.open = 0
+        """Connections."""
+        self.gate = asyncio.Event()
+        """While it is not set, what arrives is kept, but not answered."""
+        self.gate.set()
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.port = 0
+
+    async def start(self, port: int = 0) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port or self.port, limit=1 << 26)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Close every connection; :meth:`start` opens again on the same port."""
+        if self._server:
+            self._server.close()
+            for task in list(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._server = None
+
+    async def quiet(self) -> None:
+        """Return when every connection has ended, and all that came over them is kept."""
+        while self.open:
+            await asyncio.sleep(0.005)
+
+    @property
+    def ids(self) -> set[str]:
+        return {arrival.id for arrival in self.arrivals}
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self.open += 1
+        life = self.life
+        try:
+            while True:
+                await self._answer(reader, writer, life)
+        except (asyncio.IncompleteReadError, OSError):
+            pass
+        finally:
+            self.open -= 1
+            self._tasks.discard(task)
+            writer.close()
+
+    def _keep(self, identifier: str, keys: tuple[str, ...], data: bytes, life: int) -> None:
+        self.arrivals.append(Arrival(identifier, keys, data, life, time.monotonic()))
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, life: int) -> None:
+        """Take one message and answer it. Raises IncompleteReadError at the end of the connection."""
+        raise NotImplementedError
+
+
+class Pacs(Recorder):
+    """Takes HL7 over MLLP; every message is acknowledged."""
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, life: int) -> None:
+        frame = await reader.readuntil(END)
+        assert frame.startswith(VT), frame[:20]
+        data = frame[1:-2]
+        identifier = control_id(data)
+        self._keep(identifier, patients(data), data, life)
+        await self.gate.wait()
+        writer.write(f"\x0bMSH|^~\\&|PACS|DEMO|RADBRIDGE|DEMO|||ACK|A{identifier}|P|2.5.1\rMSA|AA|{identifier}\r\x1c\r".encode())
+        await writer.drain()
+
+
+class Fhir(Recorder):
+    """Takes transaction bundles of reports; whatever is searched for is not there."""
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, life: int) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"(?i)content-length: *(\d+)", head)
+        data = await reader.readexactly(int(length[1]) if length else 0)
+        bundle = json.loads(data)
+        if bundle["type"] == "transaction":
+            said = _SAYS.search(data)
+            assert said, data
+            self._keep(said[1].decode(), ("",), data, life)
+            await self.gate.wait()
+        body = json.dumps(_response(bundle)).encode()
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/fhir+json\r\n")
+        writer.write(f"content-length: {len(body)}\r\n\r\n".encode() + body)
+        await writer.drain()
+
+
+def _response(bundle: dict[str, Any]) -> dict[str, Any]:
+    """A transaction-response that made everything, or a batch-response that found nothing (R4, 3.1.0.11)."""
+    entries: list[dict[str, Any]] = []
+    for number, entry in enumerate(bundle["entry"], 1):
+        if bundle["type"] == "transaction":
+            location = f"{entry['resource']['resourceType']}/{number}/_history/1"
+            entries.append({"response": {"status": "201", "location": location}})
+        else:
+            found = {"resourceType": "Bundle", "type": "searchset", "total": 0}
+            entries.append({"resource": found, "response": {"status": "200"}})
+    return {"resourceType": "Bundle", "type": f"{bundle['type']}-response", "entry": entries}
