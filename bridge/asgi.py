@@ -1,0 +1,100 @@
+"""An ASGI application on a TCP address, in the running loop: bound when ``start`` returns, gone after ``stop``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+
+from bridge.errors import BridgeError
+from bridge.ports import HostPort
+
+_BACKLOG = 512
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals belong to the process that this server is one part of."""
+        yield
+
+
+class AsgiServer:
+    """Serves ``app`` on ``listen``; at most ``connections`` at a time, further ones are answered 503."""
+
+    def __init__(self, app: Any, listen: HostPort, *, connections: int = 256, grace: int = 10) -> None:
+        self._listen = listen
+        self._settings: dict[str, Any] = {
+            "app": app,
+            "interface": "asgi3",
+            "limit_concurrency": connections,
+            "timeout_graceful_shutdown": grace,
+            "lifespan": "off",
+            "http": "h11",
+            "ws": "none",
+            "proxy_headers": False,
+            "log_config": None,
+            "access_log": False,
+        }
+        self._server: _Server | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def address(self) -> HostPort:
+        """Where it listens; the real port once started, where any free one was asked for."""
+        return self._listen
+
+    async def start(self) -> None:
+        """Raises BridgeError if the address cannot be had."""
+        bound = listen_on(self._listen)
+        self._listen = HostPort(self._listen.host, bound.getsockname()[1])
+        config = uvicorn.Config(**self._settings)
+        config.load()
+        self._server = _Server(config)
+        self._task = asyncio.create_task(self._server.serve(sockets=[bound]), name=f"http {self._listen}")
+        while not self._server.started and not self._task.done():
+            await asyncio.sleep(0)
+        if self._task.done():
+            await self._task
+
+    async def stop(self) -> None:
+        """Returns when the requests under way are answered, or after the grace period."""
+        if self._server and self._task:
+            self._server.should_exit = True
+            await self._task
+            self._server = self._task = None
+
+
+def listen_on(address: HostPort) -> socket.socket:
+    """A bound, listening TCP socket. Raises BridgeError telling whether the port is taken or the address not ours."""
+    try:
+        family, kind, protocol, _, target = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = socket.socket(family, kind, protocol)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(target)
+            bound.listen(_BACKLOG)
+        except OSError:
+            bound.close()
+            raise
+    except OSError as error:
+        raise BridgeError(
+            f"cannot listen: {error.strerror}", at=str(address), fix=_fix(error.errno), kind="settings"
+        ) from None
+    bound.setblocking(False)
+    return bound
+
+
+def _fix(number: int | None) -> str:
+    if number == errno.EADDRINUSE:
+        return "another program listens there: stop it, or choose another port"
+    if number == errno.EACCES:
+        return "choose a port from 1024 up"
+    return "write an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all"

@@ -1,0 +1,244 @@
+"""The other end of each channel type: what talks to an inbound channel, and what an outbound one talks to."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from bridge.asgi import AsgiServer
+from bridge.ports import HostPort
+from tests.rigs.processes import free_port
+
+ORDER = b"MSH|^~\\&|RIS|A|B|C|20240301||ORM^O01|c1|P|2.5\rPID|1||1||M\xfcller^Test\rZZZ|\\X0D\\||\"\"\r"
+"""Bytes of every kind that must arrive as they are: not UTF-8, escapes, trailing and empty fields."""
+
+
+class Sender:
+    """What hands messages to an inbound channel. ``brings`` is False where the channel brings none."""
+
+    brings = True
+    listens = True
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port = folder, free_port()
+
+    def settings(self) -> dict[str, Any]:
+        return {"listen": f"127.0.0.1:{self.port}"}
+
+    async def hand_over(self, data: bytes) -> bool:
+        """Send a message, wait for the answer: did it say that the message is accepted?"""
+        raise AssertionError("brings no messages")
+
+    async def junk(self, data: bytes) -> None:
+        """Throw bytes at the channel, and go."""
+        _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(data)
+        await writer.drain()
+        writer.close()
+
+    async def reachable(self) -> bool:
+        """Does it take connections?"""
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+
+class MllpSender(Sender):
+    async def hand_over(self, data: bytes) -> bool:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write(b"\x0b" + data + b"\x1c\r")
+            answer = await reader.readuntil(b"\x1c\r")
+            return b"\rMSA|AA|" in answer
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return False
+        finally:
+            writer.close()
+
+
+class HttpSender(Sender):
+    async def hand_over(self, data: bytes) -> bool:
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
+            return (await client.post(f"http://127.0.0.1:{self.port}/hl7", content=data)).is_success
+
+
+class FileSender(Sender):
+    listens = False
+
+    def settings(self) -> dict[str, Any]:
+        return {"folder": self.folder, "poll": "10ms", "settle": 0}
+
+    async def hand_over(self, data: bytes) -> bool:
+        name = f"{len(list(self.folder.rglob('*.hl7')))}.hl7"
+        self.folder.joinpath(f".{name}").write_bytes(data)
+        self.folder.joinpath(f".{name}").rename(self.folder / name)
+        while True:
+            for place, accepted in (("done", True), ("refused", False)):
+                if (self.folder / place / name).exists():
+                    return accepted
+            await asyncio.sleep(0.01)
+
+    async def junk(self, data: bytes) -> None:
+        (self.folder / ".unfinished").write_bytes(data)
+
+    async def reachable(self) -> bool:
+        return self.folder.exists()
+
+
+class ModalitySender(Sender):
+    brings = False
+
+
+class Receiver:
+    """What an outbound channel brings messages to. It may be away (not open), or silent (takes, answers nothing)."""
+
+    format = "hl7v2"
+    data = ORDER
+    can_be_silent = True
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port = folder, free_port()
+        self.silent = False
+        self._taken: list[bytes] = []
+
+    def settings(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    async def open(self) -> None:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        raise NotImplementedError
+
+    def received(self) -> list[bytes]:
+        """What arrived, in the sequence of arrival; as the sender was given it."""
+        return self._taken
+
+
+class MllpReceiver(Receiver):
+    def settings(self) -> dict[str, Any]:
+        return {"connect": f"127.0.0.1:{self.port}", "ack_timeout": "300ms" if self.silent else "20s"}
+
+    async def open(self) -> None:
+        self._writers: list[asyncio.StreamWriter] = []
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+
+    async def close(self) -> None:
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.sleep(0)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
+        try:
+            while True:
+                frame = await reader.readuntil(b"\x1c\r")
+                self._taken.append(frame[1:-2])
+                if not self.silent:
+                    control_id = frame.split(b"|")[9]
+                    writer.write(b"\x0bMSH|^~\\&|B|C|RIS|A|20240301||ACK|a1|P|2.5\rMSA|AA|" + control_id + b"\r\x1c\r")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+
+class HttpReceiver(Receiver):
+    def settings(self) -> dict[str, Any]:
+        return {"url": f"http://127.0.0.1:{self.port}/in", **self._timeout()}
+
+    def _timeout(self) -> dict[str, Any]:
+        return {"timeout": "300ms"} if self.silent else {}
+
+    async def open(self) -> None:
+        self._hold = asyncio.Event()
+        self._server = AsgiServer(self._application, HostPort("127.0.0.1", self.port))
+        await self._server.start()
+
+    async def close(self) -> None:
+        self._hold.set()
+        await self._server.stop()
+
+    async def _application(self, scope: Any, get: Callable[[], Any], send: Callable[[Any], Any]) -> None:
+        body, more = b"", True
+        while more:
+            event = await get()
+            body += event.get("body", b"")
+            more = event.get("more_body", False)
+        self._taken.append(body)
+        if self.silent:
+            await self._hold.wait()
+        headers = [(b"content-type", b"application/fhir+json")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": self._answer(body)})
+
+    def _answer(self, body: bytes) -> bytes:
+        return b""
+
+
+class FhirReceiver(HttpReceiver):
+    format = "fhir"
+    data = json.dumps(
+        {
+            "resourceType": "Bundle",
+            "type": "transaction",
+            "entry": [
+                {
+                    "fullUrl": "urn:uuid:0f2a2f6e-0000-4000-8000-000000000001",
+                    "resource": {"resourceType": "Patient", "identifier": [{"system": "urn:oid:2.25.1", "value": "1"}]},
+                    "request": {"method": "POST", "url": "Patient", "ifNoneExist": "identifier=urn:oid:2.25.1|1"},
+                }
+            ],
+        }
+    ).encode()
+
+    def settings(self) -> dict[str, Any]:
+        return {"base_url": f"http://127.0.0.1:{self.port}/fhir", "read_first": False, **self._timeout()}
+
+    def _answer(self, body: bytes) -> bytes:
+        entries = [
+            {"response": {"status": "201", "location": f"Patient/{number}"}}
+            for number, _ in enumerate(json.loads(body)["entry"], 1)
+        ]
+        return json.dumps({"resourceType": "Bundle", "type": "transaction-response", "entry": entries}).encode()
+
+    def received(self) -> list[bytes]:
+        """JSON may be written anew on the way: spelled as the sample is."""
+        return [json.dumps(json.loads(data)).encode() for data in self._taken]
+
+
+class FileReceiver(Receiver):
+    can_be_silent = False
+
+    def settings(self) -> dict[str, Any]:
+        return {"folder": self.folder / "share", "name": "{position}-{delivery}"}
+
+    async def open(self) -> None:
+        (self.folder / "share").mkdir(exist_ok=True)
+
+    async def close(self) -> None:
+        (self.folder / "share").rename(self.folder / f"share-{len(list(self.folder.iterdir()))}")
+
+    def received(self) -> list[bytes]:
+        return [path.read_bytes() for path in sorted(self.folder.glob("share*/*"))]
+
+
+SENDERS: dict[str, type[Sender]] = {
+    "mllp-in": MllpSender,
+    "http-in": HttpSender,
+    "file-in": FileSender,
+    "dicom-worklist": ModalitySender,
+}
+RECEIVERS: dict[str, type[Receiver]] = {
+    "mllp-out": MllpReceiver,
+    "http-out": HttpReceiver,
+    "fhir-out": FhirReceiver,
+    "file-out": FileReceiver,
+}
