@@ -8,6 +8,7 @@ import os
 import secrets
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -163,10 +164,20 @@ def configure_logging(loaded: Loaded) -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
+            _trace,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(levels[settings.level]),
         logger_factory=structlog.PrintLoggerFactory(os.fdopen(os.dup(2), "w", buffering=1)),
         cache_logger_on_first_use=True,
     )
+
+
+def _trace(_: Any, __: str, event: Any) -> Any:
+    """An exception's type and where it came from, never its text: that may hold content (law 8)."""
+    error = event.pop("exc_info", None)
+    if isinstance(error, BaseException):
+        frames = traceback.extract_tb(error.__traceback__)
+        event["error"] = type(error).__name__
+        event["trace"] = " > ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames)
+    return event

@@ -73,7 +73,10 @@ class Accept:
                 results.append(Accepted(message.id, first[1], duplicate=True))
         _INSERT_MESSAGES.run(tx, rows)
         _insert_receipts(tx, fresh)
-        insert_deliveries(tx, [delivery for item, _ in fresh for delivery in item.deliveries])
+        owed = [delivery for item, _ in fresh for delivery in item.deliveries]
+        for delivery in owed:
+            delivery.position = delivery.origin = 0
+        insert_deliveries(tx, owed)
         return results
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
@@ -101,7 +101,7 @@ def _repeat(dead: Delivery, revision: str, payload: bytes | None) -> Delivery:
 
 def add_deliveries(tx: Connection, deliveries: list[Delivery], *, actor: str) -> Replayed:
     """Owe new deliveries of stored messages (a replay to chosen destinations); they join the end of their lanes."""
-    insert_deliveries(tx, deliveries)
+    insert_deliveries(tx, [replace(delivery, position=0) for delivery in deliveries])
     for delivery in deliveries:
         detail = {"delivery": delivery.id, "destination": delivery.destination}
         record(tx, actor, "replay", delivery.cause or delivery.message, detail)

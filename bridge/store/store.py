@@ -189,7 +189,7 @@ class Store:
         return self._writer.depth
 
     def ping(self) -> None:
-        """Raises StoreUnavailable if the database cannot be read; or written, which is tried when the last write failed."""
+        """Raises StoreUnavailable if the database cannot be read, or written when the last write failed."""
         self.read(lambda connection: connection.execute(text("SELECT 1")).scalar())
         if not self.healthy:
             self.write(_probe)

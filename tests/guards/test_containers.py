@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from bridge.config import Overrides
 from bridge.ports import HostPort
 from bridge.settings import from_files, load
+from bridge.settings.model import Overrides
 from tests.rigs.need import REPOSITORY
 
 COMPOSE: dict[str, Any] = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())

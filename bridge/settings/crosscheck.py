@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bridge.config import Config, Route
 from bridge.errors import Finding
 from bridge.ports import HostPort, channel_type
+from bridge.settings.model import Config, Route
 from bridge.yamlfile import Path_, YamlFile, suggest
 
 _EVERY_HOST = {"0.0.0.0", "::", "*"}

@@ -11,7 +11,10 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from bridge.config import (
+from bridge.errors import Finding, SettingsError
+from bridge.ports import ChannelSettings, channel_type, channel_type_names
+from bridge.settings.crosscheck import cross_check
+from bridge.settings.model import (
     Adapter,
     Broker,
     Config,
@@ -27,10 +30,7 @@ from bridge.config import (
     Target,
     Web,
 )
-from bridge.crosscheck import cross_check
-from bridge.errors import Finding, SettingsError
-from bridge.ports import ChannelSettings, channel_type, channel_type_names
-from bridge.validation import interpolate, read
+from bridge.settings.validation import interpolate, read
 from bridge.yamlfile import Path_, YamlFile, parse, suggest
 
 __all__ = ["Config", "Loaded", "Overrides", "Route", "Site", "System", "Target", "from_files", "load"]
