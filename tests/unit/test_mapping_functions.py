@@ -139,3 +139,13 @@ def test_a_code_too_long_for_a_code_value_is_a_long_code_value() -> None:
     assert item == {
         "LongCodeValue": "TWENTY-CHARACTERS-01", "CodingSchemeDesignator": "LOCAL", "CodeMeaning": "Something"
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(name for name, it in FUNCTIONS.items() if it.most == 1))
+def test_a_function_of_one_value_makes_nothing_of_nothing(name: str) -> None:
+    function = FUNCTIONS[name]
+    options: dict[str, object] = {option: "x" for option, it in function.options.items() if it.required}
+    options |= {option: 5 for option, it in function.options.items() if it.kind == "number"}
+    options |= {"site": {"name": "here"}} if function.wants_site else {}
+
+    assert not function.call("" if function.takes == "text" else [], **options)

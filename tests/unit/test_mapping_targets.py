@@ -200,7 +200,7 @@ def test_constants_alone_do_not_keep_an_element() -> None:
 
 
 def test_a_resource_whose_condition_is_false_is_not_made() -> None:
-    reports = REPORTS.replace("    write", "    when: {OBR-4: B}\n    write", 1)
+    reports = REPORTS.replace("    write", "    when: {OBR-4.1: B}\n    write", 1)
 
     entries = bundle(PATIENT + OBSERVATIONS + reports)
 

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from bridge.codecs.dicom import problems
 from bridge.codecs.hl7v2 import parse
 from bridge.errors import MappingError
 from bridge.mapping import CompiledMapping, compile_all
@@ -461,3 +464,41 @@ def test_the_samples_are_synthetic_and_keep_their_line_ends() -> None:
         raw = one.read_bytes()
         assert raw.endswith(b"\r"), one.name
         assert b"\n" not in raw, one.name
+
+
+FIELDS = [
+    "MSH-7", "PID-3", "PID-3.1", "PID-3.4", "PID-5", "PID-5.1", "PID-7", "PID-8", "PV1-3.2", "PV1-8", "PV1-15",
+    "PV1-19", "AL1-3", "ORC-1", "ORC-2", "ORC-3.1", "ORC-5", "ORC-7.4", "ORC-9", "ORC-18", "OBR-4", "OBR-4.1",
+    "OBR-12", "OBR-13", "OBR-16", "OBR-18", "OBR-19", "OBR-20", "OBR-24", "OBR-30", "OBR-31", "OBR-34.1",
+    "OBX(1)-5", "OBX(2)-6", "ZDS-1",
+]  # fmt: skip
+TEXTS = st.one_of(
+    st.text(max_size=80),
+    st.sampled_from(["20260106", "20260230", "00010101000000+1400", "99991231235959-1400"]),
+    st.sampled_from(["9" * 90, "1E99999", "²", "٢٠٢٦", '""']),
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes=st.dictionaries(st.sampled_from(FIELDS), TEXTS, min_size=1, max_size=4))
+def test_any_content_is_mapped_to_valid_attributes_or_refused_without_showing_it(
+    mapping: CompiledMapping, new_order: bytes, changes: dict[str, str]
+) -> None:
+    editor = parse(new_order).edit()
+    for path, text in changes.items():
+        editor.set(path, text)
+    message = parse(editor.encode())
+
+    try:
+        rendered = mapping.render(message, SITE)
+    except MappingError as error:
+        assert error.at
+        assert error.fix
+        shown = error.what + error.fix
+        personal = [text for path, text in changes.items() if path.startswith("PID") and len(text) > 24]
+        assert not any(text in shown for text in personal)
+    else:
+        for update in WorklistDocument.from_json(rendered.data).updates:
+            assert update.order
+            for step in update.steps:
+                assert problems(step.attributes) == []

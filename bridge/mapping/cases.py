@@ -1,0 +1,222 @@
+"""Cases: examples beside a mapping, run as tests. What a case does not name is not compared."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bridge.codecs.hl7v2 import NULL, Hl7Message, parse
+from bridge.errors import BridgeError, Finding, SettingsError
+from bridge.mapping.compile import CASES, CompiledMapping, MappingSet, Rendered, compile_all
+from bridge.mapping.place import Findings, Place
+from bridge.yamlfile import parse as parse_yaml
+from bridge.yamlfile import suggest
+
+_KEYS = ("name", "mapping", "given", "edit", "remove", "context", "expect", "expect_error", "expect_notes")
+_STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
+_FIELD = re.compile(r"[A-Z][A-Z0-9]{2}(?:\([^()]+\))?-\d")
+SITE = {"name": "demo-hospital", "timezone": "Europe/Paris"}
+"""The site of cases that name none in ``context:``."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaseResult:
+    """How one case went."""
+
+    file: str
+    line: int
+    name: str
+    mapping: str
+    differences: tuple[str, ...]
+    """What is not as expected, for people; empty when the case holds."""
+
+    @property
+    def ok(self) -> bool:
+        return not self.differences
+
+    def __str__(self) -> str:
+        verdict = "holds" if self.ok else "does not hold"
+        return "\n  ".join([f"{self.file}:{self.line}: {self.name}: {verdict}", *self.differences])
+
+
+def run_cases(files: Mapping[str, str], samples: Mapping[str, bytes]) -> list[CaseResult]:
+    """Run every case in ``*.cases.yaml``. ``samples`` holds messages by their name inside the mappings folder.
+
+    A file of cases that cannot be read gives one result that says why.
+    """
+    compiled = compile_all(files)
+    results: list[CaseResult] = []
+    for file in sorted(files):
+        if file.endswith(CASES):
+            results += _run_file(file, files[file], compiled, samples)
+    return results
+
+
+def _run_file(file: str, text: str, compiled: MappingSet, samples: Mapping[str, bytes]) -> list[CaseResult]:
+    default = file.rsplit("/", 1)[-1].removesuffix(CASES)
+    try:
+        document = parse_yaml(text, file)
+    except SettingsError as error:
+        return [_broken(finding, default) for finding in error.findings]
+    place, findings = Place(document), Findings()
+    if not isinstance(document.data, list):
+        findings.report(place, "a file of cases is a list", "begin each one with `- name:`")
+        return [_broken(finding, default) for finding in findings]
+    return [_run_case(case, place.child(at), default, compiled, samples) for at, case in enumerate(document.data)]
+
+
+def _broken(finding: Finding, mapping: str) -> CaseResult:
+    what = finding.what + (f"; fix: {finding.fix}" if finding.fix else "")
+    return CaseResult(finding.file, finding.line, "cannot be run", mapping, (what,))
+
+
+def _run_case(case: Any, place: Place, default: str, compiled: MappingSet, samples: Mapping[str, bytes]) -> CaseResult:
+    findings = Findings()
+    if not isinstance(case, dict):
+        findings.report(place, "a case is a mapping", "begin it with `- name:`")
+        return _broken(findings[0], default)
+    findings.unknown_keys(case, _KEYS, place)
+    name = str(case.get("mapping", default))
+    mapping = compiled.mappings.get(name)
+    if mapping is None:
+        fix = suggest(name, compiled.mappings) or "see the findings of `radbridge check`"
+        findings.report(place.child("mapping"), f"no mapping `{name}` that compiles", fix)
+    given = str(case.get("given", ""))
+    if given not in samples:
+        findings.report(place.child("given"), f"no sample `{given}`", suggest(given, samples))
+    if "expect" not in case and "expect_error" not in case:
+        findings.report(place, "nothing is expected", "add `expect:` or `expect_error:`")
+    line = place.finding("").line
+    title = str(case.get("name", "without a name"))
+    if findings or mapping is None:
+        return CaseResult(place.file.name, line, title, name, tuple(str(finding) for finding in findings))
+    differences = _differences(case, mapping, samples[given])
+    return CaseResult(place.file.name, line, title, name, tuple(differences))
+
+
+def _differences(case: dict[str, Any], mapping: CompiledMapping, raw: bytes) -> list[str]:
+    wanted = case.get("expect_error")
+    try:
+        message = _edited(raw, case)
+        rendered = mapping.render(message, {"site": SITE, **(case.get("context") or {})})
+    except BridgeError as error:
+        return _compare_error(error, wanted)
+    if wanted is not None:
+        return [f"expected an error at {wanted.get('at', 'some place')}, but the message was mapped"]
+    look_up = _reader(rendered, message)
+    found = [_compare(str(path), value, look_up) for path, value in (case.get("expect") or {}).items()]
+    notes = " / ".join(rendered.notes)
+    for note in _as_list(case.get("expect_notes")):
+        if str(note) not in notes:
+            found.append(f"notes: expected `{note}`, found `{notes}`")
+    return [difference for difference in found if difference]
+
+
+def _edited(raw: bytes, case: dict[str, Any]) -> Hl7Message:
+    message = parse(raw)
+    edits, removed = case.get("edit") or {}, _as_list(case.get("remove"))
+    if not edits and not removed:
+        return message
+    editor = message.edit()
+    for path, text in edits.items():
+        if text in ("", None):
+            editor.delete(str(path))
+        elif text == NULL:
+            editor.set_null(str(path))
+        else:
+            editor.set_er7(str(path), str(text))
+    for name in removed:
+        editor.remove_segment(str(name))
+    return parse(editor.encode())
+
+
+def _compare_error(error: BridgeError, wanted: Any) -> list[str]:
+    if not isinstance(wanted, dict):
+        return [f"the message was refused: {error}"]
+    found = []
+    for key, actual in (("at", error.at), ("what", error.what), ("fix", error.fix), ("kind", error.kind)):
+        expected = str(wanted.get(key, ""))
+        same = expected == actual if key in ("at", "kind") else expected in actual
+        if key in wanted and not same:
+            found.append(f"error {key}: expected `{expected}`, found `{actual}`")
+    return found
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+_LookUp = Callable[[str], Any]
+
+
+def _reader(rendered: Rendered, given: Hl7Message) -> _LookUp:
+    """How ``expect:`` paths read the rendered document."""
+    if rendered.format == "hl7v2":
+        out = parse(rendered.data)
+
+        def read_hl7(path: str) -> Any:
+            if path == "unchanged":
+                return rendered.data == given.raw
+            return out.get(path) if _FIELD.match(path) else len(out.segments(path))
+
+        return read_hl7
+    document = json.loads(rendered.data)
+    if rendered.format == "fhir":
+        return lambda path: _walk({**_by_type(document), "entries": document["entry"]}, path)
+    updates = document["updates"]
+    first = updates[0] if updates else {}
+    steps = first.get("steps") or [{"attributes": {}}]
+    view = {**steps[0]["attributes"], **first, "updates": updates}
+    view["steps"] = [step["attributes"] for step in first.get("steps", [])]
+    return lambda path: _walk(view, path)
+
+
+def _by_type(bundle: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for entry in bundle["entry"]:
+        resource = {**entry["resource"], "request": entry["request"]}
+        found.setdefault(resource["resourceType"], []).append(resource)
+    return found
+
+
+def _walk(value: Any, path: str) -> Any:
+    """The value at a dotted path; a name below a list means its first item. None when there is nothing."""
+    for name, number in _STEP.findall(path):
+        if number:
+            value = value[int(number)] if isinstance(value, list) and int(number) < len(value) else None
+            continue
+        if isinstance(value, list):
+            value = value[0] if value else None
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def _compare(path: str, expected: Any, look_up: _LookUp) -> str:
+    found = look_up(path)
+    if _same(expected, found):
+        return ""
+    return f"{path}: expected {_shown(expected)}, found {_shown(found)}"
+
+
+def _same(expected: Any, found: Any) -> bool:
+    if expected is None:
+        return found in (None, "", [], {})
+    if isinstance(found, list) and not isinstance(expected, list):
+        if isinstance(expected, int) and not isinstance(expected, bool) and len(found) == expected:
+            return True
+        return len(found) == 1 and _same(expected, found[0])
+    if isinstance(expected, list):
+        items = found if isinstance(found, list) else [found]
+        return len(items) == len(expected) and all(_same(a, b) for a, b in zip(expected, items, strict=True))
+    if isinstance(expected, dict):
+        return isinstance(found, dict) and all(_same(value, found.get(key)) for key, value in expected.items())
+    if isinstance(found, bool) or isinstance(expected, bool) or found is None:
+        return expected is found
+    return str(expected) == str(found)
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value in (None, "") else json.dumps(value, ensure_ascii=False)

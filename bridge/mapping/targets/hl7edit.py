@@ -1,0 +1,228 @@
+"""The ``hl7v2`` target: an edit of the original message; what no edit names stays byte for byte as it came."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from bridge.codecs.er7 import NULL
+from bridge.codecs.hl7v2 import View, parse
+from bridge.codecs.paths import Path, compile_path
+from bridge.errors import CodecError, MappingError
+from bridge.mapping.conditions import Check, compile_check
+from bridge.mapping.lookups import compile_lookup
+from bridge.mapping.place import Place
+from bridge.mapping.refs import Names
+from bridge.mapping.scope import Made, Make, Scope
+from bridge.mapping.slices import compile_anchors, slices
+from bridge.mapping.sources import Source, compile_names, compile_source
+
+_HEAD = ("target", "messages", "let", "edits")
+_EDIT = ("each", "when", "let", "add", "copy", "set", "translate", "remove")
+_SEGMENT = re.compile(r"[A-Z][A-Z0-9]{2}")
+_FIX = "write a path such as PID-19 or OBR-18.1"
+
+
+@dataclass(slots=True)
+class _Changes:
+    """What the edits make of one message, collected from the message as it came and then done in this sequence."""
+
+    added: list[str] = field(default_factory=list)
+    copied: list[tuple[str, str]] = field(default_factory=list)
+    put: list[tuple[str, str]] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
+    removed: set[tuple[str, int]] = field(default_factory=set)
+
+
+_Step = Callable[[Scope, _Changes], None]
+
+
+@dataclass(slots=True)
+class _Edit:
+    """One compiled item of ``edits:``."""
+
+    each: tuple[str, ...]
+    when: Check | None
+    steps: list[_Step]
+
+    def collect(self, scope: Scope, changes: _Changes) -> None:
+        found = slices(scope.message, self.each, whole=False)
+        for number, (_, view) in enumerate(found, start=1):
+            inner = scope.inner(view, number)
+            if self.when is None or self.when(inner):
+                for step in self.steps:
+                    step(inner, changes)
+
+
+def compile_edit(data: dict[str, Any], place: Place, names: Names) -> Make:
+    """The renderer of a mapping's ``edits:``."""
+    names.findings.unknown_keys(data, _HEAD, place)
+    items, here = data.get("edits"), place.child("edits")
+    if not isinstance(items, list):
+        names.findings.report(here, "`edits` is a list of changes", "for example `- remove: [PID-19]`")
+        return lambda scope: Made(b"")
+    edits = [_compile_item(item, here.child(at), names) for at, item in enumerate(items)]
+
+    def render(scope: Scope) -> Made:
+        changes = _Changes()
+        for edit in edits:
+            edit.collect(scope, changes)
+        try:
+            data = _apply(scope, changes)
+        except CodecError as error:
+            raise MappingError(error.what, at=error.at, fix=error.fix, kind=error.kind) from None
+        named = any(path.startswith("MSH-10") for path, _ in (*changes.put, *((to, "") for _, to in changes.copied)))
+        return Made(data, parse(data).get("MSH-10") if named else "")
+
+    return render
+
+
+def _compile_item(item: Any, place: Place, outer: Names) -> _Edit:
+    if not isinstance(item, dict):
+        outer.findings.report(place, "an edit is a mapping", "for example `- set: {MSH-3: {value: RADBRIDGE}}`")
+        return _Edit((), None, [])
+    outer.findings.unknown_keys(item, _EDIT, place)
+    names = outer.inner()
+    compile_names(item.get("let"), place.child("let"), names)
+    each = compile_anchors(item["each"], place.child("each"), names) if "each" in item else ()
+    when = compile_check(item["when"], place.child("when"), names) if "when" in item else None
+    steps: list[_Step] = []
+    steps += [_adder(name) for name, _ in _listed(item, "add", place, names) if _is_segment(name, place, names)]
+    for target, source, here in _pairs(item, "copy", place, names):
+        steps += _copier(target, source, here, names)
+    for target, line, here in _pairs(item, "set", place, names):
+        steps += _setter(target, line, here, names)
+    for target, table, here in _pairs(item, "translate", place, names):
+        steps += _translator(target, table, here, names)
+    for name, here in _listed(item, "remove", place, names):
+        steps += _remover(name, here, names)
+    return _Edit(each, when, steps)
+
+
+def _pairs(item: dict[str, Any], word: str, place: Place, names: Names) -> list[tuple[str, Any, Place]]:
+    given = item.get(word) or {}
+    if not isinstance(given, dict):
+        names.findings.report(place.child(word), f"`{word}` is a mapping of paths", _FIX)
+        return []
+    return [(str(target), value, place.child(word, target)) for target, value in given.items()]
+
+
+def _listed(item: dict[str, Any], word: str, place: Place, names: Names) -> list[tuple[str, Place]]:
+    given = item.get(word) or []
+    if not isinstance(given, list):
+        given = [given]
+    return [(str(one), place.child(word, at)) for at, one in enumerate(given)]
+
+
+def _is_segment(name: str, place: Place, names: Names) -> bool:
+    if _SEGMENT.fullmatch(name):
+        return True
+    names.findings.report(place.child("add"), f"`{name}` is no segment", "write three capitals or digits, such as ZDS")
+    return False
+
+
+def _path(text: str, place: Place, names: Names) -> Path | None:
+    try:
+        return compile_path(text)
+    except CodecError as error:
+        names.findings.report(place, f"`{text}`: {error.what}", error.fix)
+        return None
+
+
+def _adder(name: str) -> _Step:
+    def add(scope: Scope, changes: _Changes) -> None:
+        if not scope.message.segments(name) and name not in changes.added:
+            changes.added.append(name)
+
+    return add
+
+
+def _copier(target: str, source: Any, place: Place, names: Names) -> list[_Step]:
+    to, origin = _path(target, place, names), _path(str(source), place, names)
+    if to is None or origin is None:
+        return []
+    return [lambda scope, changes: changes.copied.append((_placed(origin, scope), _placed(to, scope)))]
+
+
+def _setter(target: str, line: Any, place: Place, names: Names) -> list[_Step]:
+    path = _path(target, place, names)
+    source: Source = compile_source(line, place, names, target)
+    if path is None:
+        return []
+
+    def put(scope: Scope, changes: _Changes) -> None:
+        value = source.read(scope)
+        text = str(value[0]) if isinstance(value, list) and value else str(value or "")
+        where = _placed(path, scope)
+        if text and scope.message.get(where) != text:
+            changes.put.append((where, text))
+
+    return [put]
+
+
+def _translator(target: str, table: Any, place: Place, names: Names) -> list[_Step]:
+    path = _path(target, place, names)
+    if path is None:
+        return []
+    words = table if isinstance(table, dict) else {"table": table}
+    names.findings.unknown_keys(words, ("table", "column", "unknown", "fix"), place)
+    if path.repetition is not None:
+        names.findings.report(place, "`translate` is about every repetition", "leave the brackets out")
+    source = compile_source({"from": target, "fix": words.get("fix", "")}, place, names, target)
+    look_up = compile_lookup({"from": target, "table": "", **words}, place, names, source, several=False)
+
+    def translate(scope: Scope, changes: _Changes) -> None:
+        if not scope.view.get(target):
+            return
+        head, tail = _placed(path, scope).split(f"-{path.field}", 1)
+        for number, text in enumerate(scope.message.all(f"{head}-{path.field}{tail}"), start=1):
+            found = str(look_up(scope, text)) if text not in ("", NULL) else text
+            if found != text:
+                changes.put.append((f"{head}-{path.field}[{number}]{tail}", found))
+
+    return [translate]
+
+
+def _remover(name: str, place: Place, names: Names) -> list[_Step]:
+    if _SEGMENT.fullmatch(name):
+
+        def drop(scope: Scope, changes: _Changes) -> None:
+            every = [one.number for one in scope.message.segments(name)]
+            mine = scope.view.segments(name)
+            changes.removed |= {(name, every.index(one.number) + 1) for one in mine}
+
+        return [drop]
+    path = _path(name, place, names)
+    return [] if path is None else [lambda scope, changes: changes.deleted.append(_placed(path, scope))]
+
+
+def _placed(path: Path, scope: Scope) -> str:
+    """The path with the number of the segment that it means in this scope, so that it holds for the whole message."""
+    view: View = scope.view
+    if path.occurrence is not None or view is scope.message:
+        return path.text
+    mine = view.segments(path.segment)
+    if not mine:
+        return path.text
+    every = [one.number for one in scope.message.segments(path.segment)]
+    return path.text.replace("-", f"({every.index(mine[0].number) + 1})-", 1) if len(every) > 1 else path.text
+
+
+def _apply(scope: Scope, changes: _Changes) -> bytes:
+    editor = scope.message.edit()
+    for name in changes.added:
+        editor.add_segment(name)
+    for source, target in changes.copied:
+        editor.copy(source, target)
+    for path, text in changes.put:
+        if text == NULL:
+            editor.set_null(path)
+        else:
+            editor.set(path, text)
+    for path in changes.deleted:
+        editor.delete(path)
+    for name, occurrence in sorted(changes.removed, reverse=True):
+        editor.remove_segment(name, occurrence)
+    return editor.encode()
