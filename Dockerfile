@@ -19,5 +19,5 @@ ENV RADBRIDGE_DATA=/var/lib/radbridge \
     RADBRIDGE_LISTEN=0.0.0.0 \
     RADBRIDGE_WEB_LISTEN=0.0.0.0:8080
 VOLUME /var/lib/radbridge
-EXPOSE 2575 8080 11112
+EXPOSE 2575 2577 8080 11112
 CMD ["radbridge", "run", "--config", "/etc/radbridge/config/bridge.yaml"]

@@ -84,6 +84,10 @@ class Permanent(BridgeError):
     """Trying again cannot help: the delivery goes to the dead letters at once."""
 
 
+class Held(Permanent):
+    """Permanent, and what follows in its lane waits for a person, whatever the channel's `on_dead` says."""
+
+
 class MappingError(Permanent):
     """A mapping could not make its result from this message."""
 

@@ -11,13 +11,14 @@ from typing import Any
 from bridge.errors import BridgeError
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 
 
 def new_id(now: float | None = None) -> str:
     """A new identifier: 26 characters, sorting by creation time to the millisecond (ULID layout, lower case)."""
     millis = int((time.time() if now is None else now) * 1000)
     value = (millis << 80) | int.from_bytes(os.urandom(10), "big")
-    return "".join(_ALPHABET[(value >> shift) & 31] for shift in range(125, -5, -5))
+    return "".join([_PAIRS[(value >> shift) & 1023] for shift in range(120, -10, -10)])
 
 
 def id_millis(identifier: str) -> int:
@@ -132,6 +133,8 @@ class Delivery:
     error: dict[str, str] | None = None
     suspected: bool = False
     """An earlier attempt may have reached the destination."""
+    repeats: int = 0
+    """How many attempts may have."""
     cause: str = ""
     """The delivery that this one replays."""
     created_at: int = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -67,22 +67,56 @@ class WorklistUpdate:
     notes: tuple[str, ...] = field(default=())
 
 
+PATIENT_ATTRIBUTES = (
+    "PatientName",
+    "PatientID",
+    "IssuerOfPatientID",
+    "OtherPatientIDsSequence",
+    "PatientBirthDate",
+    "PatientSex",
+)
+"""Attributes of a worklist item that are the patient's, whatever the order."""
+
+
+@dataclass(frozen=True, slots=True)
+class PatientUpdate:
+    """What a message says about one patient: it refreshes the open items of that patient's orders.
+
+    ``patients`` are the patient's identifiers, ``retired`` those that were merged into one of them or replaced by it
+    (``id^issuer``): an item under a retired one moves to the new Patient ID. ``attributes`` are some of
+    ``PATIENT_ATTRIBUTES``; None takes a value away, what is not named stays.
+    """
+
+    patients: tuple[str, ...]
+    retired: tuple[str, ...] = ()
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class WorklistDocument:
-    """What an ``order-to-worklist`` mapping renders to: one update for each order the message speaks of.
+    """What a worklist mapping renders to: one update for each order, or each patient, the message speaks of.
 
     Empty when the message changes nothing in the worklist (number assignments, answers, status requests).
     """
 
     updates: tuple[WorklistUpdate, ...] = ()
+    patients: tuple[PatientUpdate, ...] = ()
 
     def to_json(self) -> bytes:
-        whole = {"updates": [_plain(update) for update in self.updates]}
+        whole: dict[str, Any] = {"updates": [_plain(update) for update in self.updates]}
+        if self.patients:
+            whole["patients"] = [asdict(patient) for patient in self.patients]
         return _encode(whole).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> WorklistDocument:
-        return cls(tuple(_update(raw) for raw in json.loads(data)["updates"]))
+        whole = json.loads(data)
+        patients = tuple(_patient(raw) for raw in whole.get("patients", ()))
+        return cls(tuple(_update(raw) for raw in whole["updates"]), patients)
+
+
+def _patient(raw: dict[str, Any]) -> PatientUpdate:
+    return PatientUpdate(tuple(raw["patients"]), tuple(raw["retired"]), raw["attributes"])
 
 
 def _plain(update: WorklistUpdate) -> dict[str, Any]:

@@ -85,6 +85,9 @@ class RetryPolicy(BaseModel):
     """Longest pause between two attempts."""
     attempts: int = Field(default=10, ge=1, le=1000)
     """Attempts in all, before the delivery is dead."""
+    repeats: int = Field(default=5, ge=0, le=1000)
+    """Of these, how often it is sent again though the destination may have it (no answer came), each time eight times
+    as long after the one before; then it is dead. 0: never twice."""
 
 
 class ChannelSettings(BaseModel):
@@ -110,8 +113,19 @@ class SourceSettings(ChannelSettings):
     """How a message that no route wants is answered; it is stored either way."""
     test_messages: Literal["refuse", "accept"] = "refuse"
     """MSH-11 T or D: refused (AR, 202) unless the channel serves a test site."""
+    identity: bool = False
+    """The system here owns patient identity: what its ADT says of merged, changed and linked identifiers takes effect.
+    On other channels ADT is only routed."""
     charset: str = ""
     """Character set of messages that declare none (HL7 table 0211); empty: UTF-8, else Windows-1252."""
+    application_ack: str = "same"
+    """Where the positive application acknowledgement of HL7 enhanced mode (MSH-16) goes: `same` (after the commit
+    acknowledgement, on the same connection), the name of an outbound channel, or `none`."""
+
+    @property
+    def one_by_one(self) -> bool:
+        """A message may wait in a worker before it is stored: only one at a time keeps the sequence."""
+        return self.validation == "strict" or self.on_error == "reject"
 
 
 class SinkSettings(ChannelSettings):
@@ -146,9 +160,15 @@ class Reply:
     message: str
     """Id of the stored message; empty when nothing could be stored."""
     body: bytes = b""
-    """Answer in the message's own format (an HL7 ACK), ready to send; empty for formats without one."""
+    """Answer in the message's own format (an HL7 ACK), ready to send; empty for formats without one, and when the
+    sender wants none. Several are separated by FS (0x1C)."""
     error: BridgeError | None = None
     duplicate: bool = False
+
+    @property
+    def answers(self) -> list[bytes]:
+        """The answers in ``body``, in the sequence in which they go out."""
+        return self.body.split(b"\x1c") if self.body else []
 
 
 Receive = Callable[[Inbound], Awaitable[Reply]]
@@ -173,6 +193,57 @@ class Answer:
 
     summary: str
     body: bytes = b""
+
+
+@dataclass(slots=True)
+class PeerRecord:
+    """What a channel keeps of one peer. ``sample`` may hold patient content: seeing it is a right."""
+
+    discarded: int = 0
+    """Bytes that belonged to no message."""
+    sample: str = ""
+    """The first of those on the last such connection, in hex."""
+    refused: int = 0
+    """Connections that were not let in."""
+    why: str = ""
+    """Why the last one was not."""
+
+
+class PeerBook:
+    """A channel's records by the peer's host (the latest 256), and the totals of all."""
+
+    _KEPT = 256
+
+    def __init__(self) -> None:
+        self.records: dict[str, PeerRecord] = {}
+        self.discarded_bytes = 0
+        self.refused_connections = 0
+
+    def note_discarded(self, host: str, count: int, sample: bytes) -> None:
+        record = self._record(host)
+        record.discarded += count
+        record.sample = sample.hex()
+        self.discarded_bytes += count
+
+    def note_refused(self, host: str, why: str) -> None:
+        record = self._record(host)
+        record.refused += 1
+        record.why = why
+        self.refused_connections += 1
+
+    def _record(self, host: str) -> PeerRecord:
+        record = self.records.pop(host, None) or PeerRecord()
+        self.records[host] = record
+        while len(self.records) > self._KEPT:
+            del self.records[next(iter(self.records))]
+        return record
+
+
+@runtime_checkable
+class Watching(Protocol):
+    """A channel that keeps a book of its peers."""
+
+    peers: PeerBook
 
 
 class Source(Protocol):

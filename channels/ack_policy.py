@@ -9,9 +9,10 @@ from typing import Annotated, Literal
 from pydantic import StringConstraints
 
 from bridge.codecs.ack import CONDITIONS, Ack
-from bridge.errors import FACES, Permanent, Temporary
+from bridge.errors import FACES, Held, Permanent, Temporary
 
-Outcome = Literal["done", "retry", "dead"]
+Outcome = Literal["done", "retry", "park", "dead"]
+"""``dead``: what follows in the lane goes by the channel's `on_dead`; ``park``: it waits for a person in any case."""
 
 ACK_POLICY: dict[str, Outcome] = {
     "AA": "done",
@@ -35,6 +36,8 @@ ACK_POLICY: dict[str, Outcome] = {
 AckPolicy = dict[Annotated[str, StringConstraints(pattern=r"^[AC][AER](/\d{3})?$")], Outcome]
 """A channel's own table over the built-in one."""
 
+_WORST: tuple[Outcome, ...] = ("park", "dead", "retry", "done")
+"""Of several errors in one answer, the one that decides: the first of these."""
 _CODE = re.compile("[AC][AER]")
 _KINDS = {face.hl7: kind for kind, face in reversed(FACES.items())}
 
@@ -45,11 +48,11 @@ def judge(ack: Ack, overrides: Mapping[str, Outcome]) -> None:
     if outcome == "done":
         return
     meaning = f" ({condition} {CONDITIONS.get(condition, '')})".replace(" )", ")") if condition else ""
-    error = Permanent if outcome == "dead" else Temporary
+    error = {"retry": Temporary, "park": Held, "dead": Permanent}[outcome]
     raise error(
         f"answered {ack.code if _CODE.fullmatch(ack.code) else 'an unknown code'}{meaning}",
         at=_location(ack),
-        fix="mend the message or the receiver, then replay" if outcome == "dead" else "see to the receiver",
+        fix="see to the receiver" if outcome == "retry" else "mend the message or the receiver, then replay",
         kind=_KINDS.get(condition, "internal"),
     )
 
@@ -60,7 +63,7 @@ def _outcome(ack: Ack, overrides: Mapping[str, Outcome]) -> tuple[Outcome, str]:
     for code, table in ((ack.code, overrides), (plain, ACK_POLICY)):
         found = [(table[f"{code}/{error.code}"], error.code) for error in ack.errors if f"{code}/{error.code}" in table]
         if found:
-            return next((one for one in found if one[0] == "dead"), found[0])
+            return min(found, key=lambda one: _WORST.index(one[0]))
         if code in table:
             return table[code], next((error.code for error in ack.errors), "")
     return "dead", ""

@@ -132,6 +132,7 @@ class DicomWorklist:
             ) from None
         origin = outgoing.delivery.origin
         summaries = [self._worklist.apply(tx, update, origin) for update in document.updates]
+        summaries += [self._worklist.refresh(tx, patient, origin) for patient in document.patients]
         return Answer("; ".join(summaries) or "nothing to change")
 
     async def start(self, receive: Receive) -> None:

@@ -142,9 +142,10 @@ class HttpIn:
 def _reply(reply: Reply) -> _Response:
     status = reply.error.face.http if reply.error else (200 if reply.duplicate else 201) if reply.ok else 500
     headers = {"retry-after": "5"} if status == 503 else {}
-    if reply.body:
-        charset = "utf-8" if _is_utf8(reply.body) else "iso-8859-1"
-        return status, {**headers, "content-type": f"{_HL7}; charset={charset}"}, reply.body
+    if reply.answers:
+        answer = reply.answers[0]
+        charset = "utf-8" if _is_utf8(answer) else "iso-8859-1"
+        return status, {**headers, "content-type": f"{_HL7}; charset={charset}"}, answer
     if reply.error:
         return _problem(status, reply.error, headers)
     return status, {"content-type": "application/json"}, json.dumps({"message": reply.message}).encode()

@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections import deque
-from dataclasses import dataclass
-from datetime import datetime
+from ipaddress import IPv6Address, ip_address
 
 import structlog
-from pydantic import ByteSize, Field
+from pydantic import ByteSize, Field, IPvAnyNetwork
 
 from bridge.asgi import listen_on
-from bridge.codecs.ack import acknowledge
-from bridge.codecs.mllp import Framer, TooLong, wrap
-from bridge.errors import BridgeError
-from bridge.message import new_id
-from bridge.ports import Address, Duration, HostPort, Inbound, Receive, Reply, Services, SourceSettings
-from channels.mllp_tls import TlsSettings
+from bridge.ports import Address, Duration, HostPort, PeerBook, Receive, Services, SourceSettings
+from channels.mllp_connection import Connection
+from channels.mllp_tls import Certificates, TlsSettings
 
 log = structlog.get_logger(__name__)
 
-_SETTLE = 0.25
-"""Seconds after which a frame that ends in FS counts as complete, though CR did not come."""
-_LINGER = 1.0
-"""Seconds that the peer has to close after us. It is read until then, or its system would drop our last answers."""
 _GRACE = 10.0
 """Seconds that :meth:`MllpSource.stop` waits for answers under way."""
-_PEERS = 256
 
 
 class MllpInSettings(SourceSettings):
@@ -37,22 +26,21 @@ class MllpInSettings(SourceSettings):
     """Longer messages are answered AR, and their connection is closed."""
     max_connections: int = Field(default=256, ge=1)
     """Connections at a time; further ones are closed at once."""
+    peer_connections: int = Field(default=64, ge=1)
+    """Connections at a time from one address; further ones are closed at once."""
+    allow: list[IPvAnyNetwork] = []
+    """Who may connect: addresses and networks such as `10.1.2.3` or `10.1.0.0/16`; empty: anyone."""
     pipeline: int = Field(default=32, ge=1, le=1024)
-    """Messages of one connection that may wait for their answer; with `validate: strict` it is 1."""
+    """Messages of one connection that may wait for their answer; 1 with `validate: strict` or `on_error: reject`."""
     idle_timeout: Duration = Field(default=3600.0, gt=0)
     """A connection without traffic for so long is closed."""
     frame_timeout: Duration = Field(default=60.0, gt=0)
-    """A connection on which a message was begun and nothing more came for so long is closed."""
+    """A connection is closed whose sender began a message and then sent nothing, or does not read its answers, for so
+    long."""
+    keepalive: Duration = Field(default=60.0, ge=1)
+    """A silent sender is asked after so long whether it is still there (TCP keep-alive)."""
     tls: TlsSettings | None = None
     """Encrypt: our certificate and key, and whose certificates senders must show."""
-
-
-@dataclass(slots=True)
-class Discarded:
-    """Bytes of one peer that belonged to no message. ``sample`` (the first few, hex) may hold patient content."""
-
-    count: int = 0
-    sample: str = ""
 
 
 class MllpSource:
@@ -60,11 +48,12 @@ class MllpSource:
 
     def __init__(self, settings: MllpInSettings, services: Services) -> None:
         self.settings, self.name = settings, services.name
-        self.discarded: dict[str, Discarded] = {}
-        """By the peer's address, the last ones that sent any."""
-        self.connections: set[_Connection] = set()
-        self.depth = 1 if settings.validation == "strict" else settings.pipeline
-        self._tls = settings.tls.context(services.name, server=True) if settings.tls else None
+        self.peers = PeerBook()
+        self.connections: set[Connection] = set()
+        self._shaking: dict[Connection, float] = {}
+        """Connections on which the TLS handshake began, and when."""
+        self.depth = 1 if settings.one_by_one else settings.pipeline
+        self._tls = Certificates(settings.tls, services.name, server=True) if settings.tls else None
         self._address = settings.listen
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
@@ -79,7 +68,11 @@ class MllpSource:
         self._address = HostPort(self.settings.listen.host, bound.getsockname()[1])
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: _Connection(self, receive, loop), sock=bound, ssl=self._tls, backlog=512
+            lambda: self._began(Connection(self, receive, loop), loop.time()),
+            sock=bound,
+            ssl=self._tls.listening() if self._tls else None,
+            ssl_handshake_timeout=self.settings.frame_timeout if self._tls else None,
+            backlog=512,
         )
         self._sweep(loop)
         log.info("channel_listening", channel=self.name, endpoint=self.endpoint)
@@ -101,232 +94,54 @@ class MllpSource:
             connection.abort()
         log.info("channel_stopped", channel=self.name, endpoint=self.endpoint)
 
-    def note_discarded(self, host: str, framer: Framer, count: int) -> None:
-        """Count bytes thrown away, under the peer's address."""
-        entry = self.discarded.pop(host, None) or Discarded(sample=framer.sample.hex())
-        entry.count += count
-        self.discarded[host] = entry
-        while len(self.discarded) > _PEERS:
-            del self.discarded[next(iter(self.discarded))]
+    def admit(self, connection: Connection) -> str:
+        """Let a connection in, its handshake done; or say why not."""
+        self._shaking.pop(connection, None)
+        why = self.refusal(connection.host)
+        if not why:
+            self.connections.add(connection)
+        return why
+
+    def refusal(self, host: str) -> str:
+        """Why a new connection of this peer is not let in; empty if it is."""
+        if not self._allowed(host):
+            return "the address is not on the list of those that may connect"
+        if len(self.connections) >= self.settings.max_connections:
+            return f"{self.settings.max_connections} connections are open"
+        mine = sum(connection.host == host for connection in self.connections)
+        if mine >= self.settings.peer_connections:
+            return f"{mine} connections of this address are open"
+        return ""
+
+    def _allowed(self, host: str) -> bool:
+        if not self.settings.allow:
+            return True
+        try:
+            address = ip_address(host.partition("%")[0])
+        except ValueError:
+            return False
+        if isinstance(address, IPv6Address) and address.ipv4_mapped:
+            address = address.ipv4_mapped
+        return any(address in network for network in self.settings.allow)
+
+    def _began(self, connection: Connection, now: float) -> Connection:
+        if self._tls:
+            self._shaking[connection] = now
+        return connection
+
+    def _give_up_handshakes(self, now: float) -> None:
+        """Tell of handshakes that came to nothing; the event loop does not say whose they were, nor why."""
+        failed = [one for one, began in self._shaking.items() if now - began > self.settings.frame_timeout]
+        for connection in failed:
+            del self._shaking[connection]
+            self.peers.note_refused("unknown", "the TLS handshake failed: no trusted certificate, or no TLS at all")
+        if failed:
+            log.warning("tls_handshakes_failed", channel=self.name, connections=len(failed))
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
+        self._give_up_handshakes(now)
         for connection in list(self.connections):
             connection.check_idle(now)
         pause = min(self.settings.idle_timeout, self.settings.frame_timeout, 4.0) / 4
         self._sweeper = loop.call_later(pause, self._sweep, loop)
-
-
-class _Connection(asyncio.Protocol):
-    """One sender. Frames wait in ``_backlog``; ``_owed`` holds what is under way or to be sent, in order of arrival."""
-
-    def __init__(self, source: MllpSource, receive: Receive, loop: asyncio.AbstractEventLoop) -> None:
-        self._source, self._receive, self._loop = source, receive, loop
-        self._framer = Framer(source.settings.max_size)
-        self._backlog: deque[bytes | TooLong] = deque()
-        self._owed: deque[tuple[asyncio.Future[Reply] | None, bytes]] = deque()
-        """A message under way with its frame, or None and the answer itself."""
-        self._paused = False
-        self._clogged = False
-        """The peer does not read our answers."""
-        self._ending = False
-        """No further message is taken, what still comes is thrown away; we close once what is owed is sent."""
-        self._closing = False
-        self._ended = False
-        """The peer sends no more."""
-        self._lost = False
-        self._messages = self._noted = 0
-        self._active = loop.time()
-        self.over: asyncio.Future[None] = loop.create_future()
-
-    # what the transport calls
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self._transport, source = transport, self._source
-        host, port = (transport.get_extra_info("peername") or ("unknown", 0))[:2]
-        self._host, self._peer = str(host), str(HostPort(host, port))
-        if len(source.connections) >= source.settings.max_connections:
-            log.warning("connection_refused", channel=source.name, peer=self._peer, connections=len(source.connections))
-            transport.abort()
-            return
-        source.connections.add(self)
-        bound = transport.get_extra_info("socket")
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        log.info("connection_opened", channel=source.name, peer=self._peer)
-
-    def data_received(self, data: bytes) -> None:
-        self._active = self._loop.time()
-        framer = self._framer
-        if self._ending:
-            framer.skip(data)
-            return
-        for frame in framer.feed(data):
-            self._backlog.append(frame)
-            if isinstance(frame, TooLong):
-                self._ending = True
-                break
-        if framer.discarded != self._noted:
-            self._note_discarded()
-        if framer.ends_open:
-            self._loop.call_later(_SETTLE, self._settle, framer.received)
-        self._begin()
-
-    def eof_received(self) -> bool:
-        self._ended = True
-        if not self._ending:
-            self._take_open_end()
-        self.finish()
-        return not self._closing and self._transport.can_write_eof()
-
-    def pause_writing(self) -> None:
-        self._clogged = True
-        self._regulate()
-
-    def resume_writing(self) -> None:
-        self._clogged = False
-        self._begin()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self not in self._source.connections:
-            return
-        self._lost = self._ending = True
-        unread = len(self._backlog)
-        self._backlog.clear()
-        framer = self._framer
-        framer.abandon()
-        if framer.discarded != self._noted:
-            self._note_discarded()
-        log.info(
-            "connection_closed",
-            channel=self._source.name,
-            peer=self._peer,
-            messages=self._messages,
-            unanswered=len(self._owed) + unread,
-            bytes=framer.received,
-            discarded=framer.discarded,
-        )
-        self._close_when_done()
-
-    # messages
-
-    def _begin(self) -> None:
-        """Hand over as many frames as the pipeline takes."""
-        depth = self._source.depth
-        while self._backlog and len(self._owed) < depth and not self._clogged:
-            frame = self._backlog.popleft()
-            if isinstance(frame, TooLong):
-                self._owed.append((None, self._too_long(frame)))
-                self._loop.call_soon(self._answer)
-            else:
-                task = asyncio.ensure_future(self._receive(Inbound(frame, self._peer)), loop=self._loop)
-                self._owed.append((task, frame))
-                self._messages += 1
-                task.add_done_callback(self._answer)
-        self._regulate()
-
-    def _answer(self, _: asyncio.Future[Reply] | None = None) -> None:
-        """Send every answer whose turn it is, then take up what waits."""
-        owed, ready = self._owed, []
-        while owed and ((task := owed[0][0]) is None or task.done()):
-            data = owed.popleft()[1]
-            ready.append(wrap(data if task is None else self._body(task, data)))
-        if ready and not self._lost:
-            self._active = self._loop.time()
-            self._transport.write(ready[0] if len(ready) == 1 else b"".join(ready))
-        if self._backlog:
-            self._begin()
-        elif self._ending:
-            self._close_when_done()
-        elif self._paused:
-            self._regulate()
-
-    def _body(self, task: asyncio.Future[Reply], frame: bytes) -> bytes:
-        """The engine's answer; our own where it gives none, or failed."""
-        if not task.cancelled() and task.exception() is None:
-            reply = task.result()
-            if reply.body:
-                return reply.body
-            error = None if reply.ok else reply.error or BridgeError("the message was not taken")
-            return _own_answer(frame, error)
-        failure = None if task.cancelled() else task.exception()
-        log.error("receiving_failed", channel=self._source.name, peer=self._peer, exc_info=failure)
-        error = BridgeError("the message was not taken", fix="send it again", kind="unavailable")
-        return _own_answer(frame, error)
-
-    def _too_long(self, frame: TooLong) -> bytes:
-        log.warning("message_too_long", channel=self._source.name, peer=self._peer, limit=frame.limit)
-        what = f"the message is longer than {frame.limit} bytes"
-        fix = "send it in parts, or have `max_size` of the channel raised"
-        return _own_answer(frame.head, BridgeError(what, fix=fix, kind="overload"))
-
-    # the connection
-
-    def finish(self) -> None:
-        """Take no further message; close when every one that came is answered."""
-        self._ending = True
-        self._regulate()
-        self._close_when_done()
-
-    def abort(self) -> None:
-        """Close at once; messages under way end unanswered."""
-        self._transport.abort()
-
-    def check_idle(self, now: float) -> None:
-        """Close a connection on which nothing happened for too long."""
-        settings, idle = self._source.settings, now - self._active
-        begun = self._framer.buffered > 0
-        if self._ending or self._owed or idle < (settings.frame_timeout if begun else settings.idle_timeout):
-            return
-        log.info("connection_idle", channel=self._source.name, peer=self._peer, seconds=round(idle), in_frame=begun)
-        self.finish()
-
-    def _close_when_done(self) -> None:
-        if self._owed or self._backlog or self.over.done():
-            return
-        if self._lost:
-            self._source.connections.discard(self)
-            self.over.set_result(None)
-        elif self._closing:
-            return
-        elif self._ended or not self._transport.can_write_eof():
-            self._closing = True
-            self._transport.close()
-        else:
-            self._closing = True
-            self._transport.write_eof()
-            self._loop.call_later(_LINGER, self._transport.abort)
-
-    def _regulate(self) -> None:
-        """Read only while there is room: for messages in the pipeline, for answers on their way."""
-        full = self._clogged or bool(self._backlog) or len(self._owed) >= self._source.depth
-        pause = full and not self._ending
-        if pause != self._paused and not self._transport.is_closing():
-            self._paused = pause
-            if pause:
-                self._transport.pause_reading()
-            else:
-                self._transport.resume_reading()
-
-    def _settle(self, received: int) -> None:
-        if self._framer.received == received and not self._ending:
-            self._take_open_end()
-
-    def _take_open_end(self) -> None:
-        frame = self._framer.settle()
-        if frame is not None:
-            self._backlog.append(frame)
-            self._begin()
-
-    def _note_discarded(self) -> None:
-        framer = self._framer
-        if not self._noted:
-            log.warning("bytes_discarded", channel=self._source.name, peer=self._peer, bytes=framer.discarded)
-        self._source.note_discarded(self._host, framer, framer.discarded - self._noted)
-        self._noted = framer.discarded
-
-
-def _own_answer(frame: bytes, error: BridgeError | None) -> bytes:
-    code = error.face.ack if error else "AA"
-    now = datetime.now().astimezone()
-    return acknowledge(None, frame, code=code, control_id=new_id()[-20:], now=now, error=error)

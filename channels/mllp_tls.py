@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import ssl
+from pathlib import Path
+from typing import Any
 
+import structlog
 from pydantic import BaseModel, ConfigDict
 
 from bridge.errors import BridgeError
 from bridge.ports import LocalPath
+
+log = structlog.get_logger(__name__)
 
 
 class TlsSettings(BaseModel):
@@ -35,3 +40,49 @@ class TlsSettings(BaseModel):
             fix = "name PEM files that the service may read: certificate, key, ca"
             raise BridgeError(what, at=f"channels.{channel}.tls", fix=fix, kind="settings") from None
         return context
+
+
+class Certificates:
+    """A channel's TLS context, made anew when one of its files was renewed: no restart, open connections stay."""
+
+    def __init__(self, settings: TlsSettings, channel: str, *, server: bool) -> None:
+        self._settings, self._channel, self._server = settings, channel, server
+        self._stamp = self._files()
+        self._context = settings.context(channel, server=server)
+
+    def current(self) -> ssl.SSLContext:
+        """The context of the files as they are now; the former one while they cannot be used."""
+        stamp = self._files()
+        if stamp != self._stamp:
+            try:
+                self._context = self._settings.context(self._channel, server=self._server)
+                self._stamp = stamp
+                log.info("certificates_reloaded", channel=self._channel)
+            except BridgeError as error:
+                log.warning("certificates_not_reloaded", channel=self._channel, what=error.what)
+        return self._context
+
+    def listening(self) -> ssl.SSLContext:
+        """A context to listen with: each handshake uses the current one. Sessions are not resumed, for a resumed one
+        would outlive the authority that vouched for it."""
+        context = self._settings.context(self._channel, server=True)
+        context.options |= ssl.OP_NO_TICKET
+        context.num_tickets = 0
+        context.sni_callback = self._at_handshake
+        return context
+
+    def _at_handshake(self, connection: Any, name: str | None, context: ssl.SSLContext) -> None:
+        connection.context = self.current()
+
+    def _files(self) -> list[tuple[int, int, int] | None]:
+        settings = self._settings
+        return [_stamp(path) for path in (settings.certificate, settings.key, settings.ca) if path]
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What changes when a file is written or replaced; None when it is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino

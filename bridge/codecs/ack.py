@@ -6,10 +6,11 @@ HL7 v2 chapter 2, MSA and ERR; tables 0008 (acknowledgement code) and 0357 (erro
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from bridge.codecs.charset import codec_for
+from bridge.codecs.charset import SHIFTED, codec_for
 from bridge.codecs.er7 import Delimiters, delimiters
 from bridge.codecs.hl7v2 import Hl7Message
 from bridge.codecs.paths import compile_path
@@ -34,6 +35,7 @@ CONDITIONS = {
 
 _STANDARD = delimiters(b"|^~\\&")
 _CONTROL = bytes(range(32))
+_ASCII = bytes(range(127)) + b"?" * 129
 _MSH = re.compile(rb"(?<![A-Za-z0-9])MSH[^\r\n]*")
 
 
@@ -58,6 +60,12 @@ class Ack:
     text: str = ""
 
 
+def timestamp(now: datetime) -> bytes:
+    """HL7 TS to the second, with the offset if there is one; ``strftime`` takes several times as long."""
+    text = now.isoformat(timespec="seconds")
+    return (text[:19].replace("-", "").replace("T", "") + text[19:]).replace(":", "").encode()
+
+
 def acknowledge(
     message: Hl7Message | None,
     raw: bytes,
@@ -76,11 +84,11 @@ def acknowledge(
     if len(msh) < 18:
         msh = [*msh, *[b""] * (18 - len(msh))]
     version = msh[11].split(marks.component, 1)[0].decode("ascii", "replace")
-    stamp = now.strftime("%Y%m%d%H%M%S%z").encode()
+    stamp = timestamp(now)
     header = [b"MSH", marks.encoding, msh[4], msh[5], msh[2], msh[3], stamp, b"", _type(msh[8], marks, version)]
     header += [_text(control_id, marks, codec), msh[10] or b"P", msh[11] or b"2.5.1"]
     if msh[17]:
-        header += [b""] * 5 + [msh[17]]
+        header += [b""] * 5 + [_label(msh[17], message)]
     msa = [b"MSA", code.encode(), msh[9]]
     segments = [header, msa]
     if error is not None:
@@ -89,23 +97,79 @@ def acknowledge(
         segments.append(_err(error, marks, codec, version))
     body = b"".join(marks.field.join(segment) + b"\r" for segment in segments).translate(None, b"\x0b\x1c")
     if message is not None and message.codec != message.charset:
-        return body.decode(message.codec).encode(message.charset)
+        return body.decode(message.codec).encode(message.charset, "replace")
     return body
 
 
+def wanted(message: Hl7Message | None, error: BridgeError | None = None) -> list[str]:
+    """MSA-1 of each answer that the sender of ``message`` wants, in the sequence in which they go out.
+
+    Original mode (MSH-15 and MSH-16 empty): AA, AE or AR, and none for a message that is itself an ACK. Enhanced mode
+    (HL7 v2 2.9.3; table 0155): the commit answer as MSH-15 asks, then the application's as MSH-16 asks; an empty one of
+    the two asks for none. What is refused never reaches an application: it has one answer, the first that is asked for.
+    """
+    letter = "A" if error is None else error.face.ack[1]
+    if message is None:
+        return ["A" + letter]
+    accept, application = modes(message.fields(0))
+    if not accept and not application:
+        return [] if message.header.type.partition("^")[0] == "ACK" else ["A" + letter]
+    silent = (b"", b"NE", b"ER" if error is None else b"SU")
+    codes = [kind + letter for kind, mode in (("C", accept), ("A", application)) if mode not in silent]
+    return codes if error is None else codes[:1]
+
+
+def modes(msh: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """MSH-15 and MSH-16 of an MSH that was split at its separator; empty is as HL7 null."""
+    accept, application = msh[14] if len(msh) > 14 else b"", msh[15] if len(msh) > 15 else b""
+    if not accept and not application:
+        return b"", b""
+    return accept.strip(b'" ').upper(), application.strip(b'" ').upper()
+
+
+def asks_for_nothing(raw: bytes) -> bool:
+    """Whether a message that we send tells its receiver never to answer (MSH-15, 16: NE or empty, not both empty)."""
+    msh = raw[: raw.find(b"\r") + 1 or len(raw)].strip().split(raw[3:4] or b"|")[1:]
+    accept, application = modes([b"", *msh])
+    return bool(accept or application) and {accept, application} <= {b"", b"NE"}
+
+
 def _question(message: Hl7Message | None, raw: bytes) -> tuple[Delimiters, list[bytes], str]:
-    """Delimiters, the fields of MSH from MSH-1 on, and the codec of what is answered."""
+    """Delimiters, the fields of MSH from MSH-1 on, and the codec of what is answered.
+
+    What could not be parsed is answered in ASCII, with its own delimiters and character set only if they are valid.
+    """
     if message is not None:
         return message.delimiters, message.fields(0), message.codec
     found = _MSH.search(raw[:4096])
-    if not found or len(found[0]) < 8:
+    line = SHIFTED.sub(b"?", found[0]) if found else b""
+    if len(line) < 8:
         return _STANDARD, [b"|", _STANDARD.encoding], "ascii"
-    fields = found[0].translate(None, _CONTROL)[3:].split(found[0][3:4])
-    fields[0] = found[0][3:4]
+    separator = line[3:4]
+    fields = [field.translate(_ASCII, _CONTROL) for field in line[3:].split(separator)]
     try:
-        return delimiters(fields[0] + fields[1]), fields, "ascii"
+        marks = delimiters(separator + fields[1])
     except CodecError:
-        return _STANDARD, [b"|", *(re.sub(rb"[|^~\\&]", b" ", field) for field in fields[1:])], "ascii"
+        marks, separator = _STANDARD, b"|"
+        fields = [re.sub(rb"[|^~\\&]", b" ", field) for field in fields]
+    if len(fields) > 17 and not _codec(fields[17]):
+        fields[17] = b""
+    return marks, [separator, *fields[1:]], "ascii"
+
+
+def _label(declared: bytes, message: Hl7Message | None) -> bytes:
+    """MSH-18 of the answer: the question's, unless what it was labelled with was UTF-8 all the same."""
+    if message is None or message.charset != "utf-8" or _codec(declared) == "utf-8":
+        return declared
+    return b"UNICODE UTF-8"
+
+
+def _codec(declared: bytes) -> str:
+    """The codec for MSH-18; empty for none, and for one that is unknown."""
+    try:
+        return codec_for(declared.decode("ascii", "replace"))
+    except CodecError:
+        return ""
 
 
 def _type(question: bytes, marks: Delimiters, version: str) -> bytes:
@@ -172,7 +236,8 @@ def _text(text: str, marks: Delimiters, codec: str) -> bytes:
     try:
         return marks.escape_value(text).encode(codec, "replace")
     except CodecError:
-        plain = "".join(" " if char.encode() in marks.encoding + marks.field else char for char in text)
+        barred = (marks.field + marks.encoding).decode()
+        plain = "".join(" " if char < " " or char in barred else char for char in text)
         return plain.encode(codec, "replace")
 
 

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from bridge.errors import CodecError
 
+ISO_2022 = "iso2022_jp_2"
 _NAMES = {
     "ASCII": "ascii",
     "US-ASCII": "ascii",
@@ -21,21 +22,23 @@ _NAMES = {
     "WINDOWS-1252": "cp1252",
     "CP1252": "cp1252",
     "WINDOWS-1250": "cp1250",
-    "ISO IR14": "iso2022_jp_2",
-    "ISO IR87": "iso2022_jp_2",
-    "ISO IR159": "iso2022_jp_2",
+    "ISO IR14": ISO_2022,
+    "ISO IR87": ISO_2022,
+    "ISO IR159": ISO_2022,
     "GB 18030-2000": "gb18030",
     "BIG-5": "big5",
     "KS X 1001": "euc_kr",
 }
+_CODECS = frozenset(_NAMES.values())
 _LATIN = re.compile(r"(?:ISO[ _-]?)?8859[/_-](\d{1,2})")
 SHIFTED = re.compile(rb"\x1b\$[^\x1b]*\x1b\([BJ]")
 """Text of an ISO 2022 set in more bytes than one, with the escapes around it; in it no byte is a delimiter."""
 _NOT_LATIN_1 = re.compile(rb"[\x80-\x9f]")
 FIX = "declare the character set that is really sent in MSH-18, for example UNICODE UTF-8 or 8859/1"
 _CHUNK = 1 << 16
+_LONGEST = 200
 
-OPAQUE = frozenset({"iso2022_jp_2", "gb18030", "big5"})
+OPAQUE = frozenset({ISO_2022, "gb18030", "big5"})
 """Codecs in which a byte of a long character may look like a delimiter: such text is split only after decoding."""
 
 
@@ -62,11 +65,15 @@ def codec_for(declared: str) -> str:
     Empty when nothing is declared. With ISO 2022 sets among the repetitions the whole is one ISO 2022 stream;
     else the first repetition counts. Raises CodecError for a name outside table 0211 and its usual spellings.
     """
+    if declared in _CODECS:
+        return declared
+    if len(declared) > _LONGEST:
+        raise _unknown()
     names = [" ".join(name.upper().replace("_", " ", 1).split()) for name in declared.split("~")]
     names = [name.replace("ISO IR ", "ISO IR") for name in names]
     found = [_codec(name) for name in names if name]
-    if "iso2022_jp_2" in found:
-        return "iso2022_jp_2"
+    if ISO_2022 in found:
+        return ISO_2022
     if not found:
         return ""
     return found[0] if names[0] else "ascii"
@@ -78,7 +85,11 @@ def _codec(name: str) -> str:
     try:
         return codecs.lookup(codec).name
     except LookupError:
-        raise CodecError("unknown character set", at="MSH-18", fix=FIX, kind="code") from None
+        raise _unknown() from None
+
+
+def _unknown() -> CodecError:
+    return CodecError("unknown character set", at="MSH-18", fix=FIX, kind="code")
 
 
 def detect(data: bytes, declared: str, default: str = "") -> Charset:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bridge.codecs.charset import codec_for
+from bridge.codecs.charset import OPAQUE, codec_for
 from bridge.codecs.er7 import NULL
 from bridge.codecs.hl7v2 import Hl7Message, parse
 from bridge.codecs.paths import EVERY, Match, Path, compile_path
 from bridge.errors import CodecError
 
+_FEED = ord("\n")
+"""A line can begin with it after CRLF: after a CR alone, where a segment was removed, it would be part of its end."""
+_CHARSET = compile_path("MSH-18")
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, eq=False)
 class _Line:
     name: str
     number: int
@@ -50,7 +54,7 @@ class Editor:
             raise CodecError(error.what, at=path, fix=error.fix) from None
         self._put(place, self._encoded(value, path))
         if place.segment == "MSH" and place.field == 18:
-            self._recode(codec_for(text))
+            self._recode(codec_for(self._value(_CHARSET).decode(self._message.codec)))
 
     def set_er7(self, path: str, er7: str) -> None:
         """Put a value that is already ER7, in the message's own delimiters, at ``path``."""
@@ -83,7 +87,8 @@ class Editor:
         if occurrence:
             doomed = doomed[occurrence - 1 : occurrence]
         self._edited = self._edited or bool(doomed)
-        self._lines = [line for line in self._lines if line not in doomed]
+        gone = set(doomed)
+        self._lines = [line for line in self._lines if line not in gone]
 
     def add_segment(self, name: str, after: str = "") -> None:
         """Add an empty segment after the last one called ``after``, or at the end."""
@@ -116,10 +121,10 @@ class Editor:
         message = self._message
         if message.codec == message.charset:
             return data
-        if message.body.decode(message.codec).encode(message.charset) != message.raw:
+        if _written(message.body.decode(message.codec), message.charset) != message.raw:
             what = f"this {message.charset} text cannot be written back byte for byte"
             raise CodecError(what, at="MSH-18", fix="set MSH-18 to UNICODE UTF-8 as well")
-        return data.decode(message.codec).encode(message.charset)
+        return _written(data.decode(message.codec), message.charset)
 
     def _joined(self) -> bytes:
         message = self._message
@@ -131,6 +136,8 @@ class Editor:
                 pieces += (message.terminator, separator.join(line.fields or ()))
                 continue
             start, end, following = message.span(line.number)
+            if message.body[start] == _FEED:
+                pending = body[message.span(line.number - 1)[1] : start]
             pieces += (pending, body[start:end] if line.fields is None else separator.join(line.fields))
             pending = body[end:following]
         return b"".join((*pieces, pending))
@@ -140,12 +147,8 @@ class Editor:
         message = self._message
         if not charset or charset == message.charset:
             return
-        try:
-            text = self._joined().decode(message.codec).removeprefix("\ufeff")
-            self._take(parse(text.encode(charset), charset))
-        except UnicodeEncodeError as error:
-            what = f"the character set {charset} has no character U+{ord(text[error.start]):04X} of the message"
-            raise CodecError(what, at="MSH-18", fix="choose a larger one, for example UNICODE UTF-8") from None
+        text = self._joined().decode(message.codec).removeprefix("\ufeff")
+        self._take(parse(_written(text, charset), charset))
 
     def _open(self, line: _Line) -> list[bytes]:
         self._edited = True
@@ -194,6 +197,9 @@ class Editor:
         self._put(path, value)
 
     def _put(self, path: Path, value: bytes) -> None:
+        if value and path.subcomponent > 1 and self._marks.subcomponent == b"\r":
+            fix = "have the sender declare a subcomponent delimiter in MSH-2"
+            raise CodecError("the message has no delimiter for subcomponents", at=path.text, fix=fix)
         lines = self._matching(path)
         if not lines:
             what = "the condition matches no segment" if isinstance(path.occurrence, Match) else "no such segment"
@@ -246,6 +252,23 @@ class Editor:
         else:
             repetitions = [part for at, part in enumerate(repetitions) if at not in chosen]
         return self._marks.repetition.join(repetitions)
+
+
+def _written(text: str, charset: str) -> bytes:
+    """A whole message in a character set, from which it is read again as it was."""
+    fix = "choose a larger one, for example UNICODE UTF-8"
+    try:
+        data = text.encode(charset)
+        same = charset not in OPAQUE or data.decode(charset) == text
+    except UnicodeEncodeError as error:
+        what = f"the character set {charset} has no character U+{ord(text[error.start]):04X} of the message"
+        raise CodecError(what, at="MSH-18", fix=fix) from None
+    except UnicodeDecodeError:
+        same = False
+    if not same:
+        what = f"the message holds control characters that mean something else in {charset}"
+        raise CodecError(what, at="MSH-18", fix=fix)
+    return data
 
 
 def _store(parts: list[bytes], at: int, value: bytes) -> None:

@@ -84,7 +84,7 @@ def _unescaper(escape: str, letters: dict[str, str]) -> Callable[[str, str], str
                 try:
                     return bytes.fromhex(hexadecimal).decode(codec)
                 except UnicodeDecodeError:
-                    return match[0]
+                    return "\x1b" if hexadecimal.upper() == "1B" else match[0]
             return match[0]
 
         return known.sub(one, text)

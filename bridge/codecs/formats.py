@@ -24,9 +24,24 @@ class Format(Protocol):
         ...
 
     def answer(
-        self, parsed: Any, raw: bytes, *, control_id: str, now: datetime, error: BridgeError | None = None
+        self,
+        parsed: Any,
+        raw: bytes,
+        *,
+        control_id: str,
+        now: datetime,
+        error: BridgeError | None = None,
+        deferred: bool = False,
     ) -> bytes:
-        """The acknowledgement in this format; positive without ``error``. Empty for formats that have none."""
+        """The acknowledgement in this format; positive without ``error``. Empty when the sender wants none.
+
+        Several are separated by FS (0x1C), which no message holds: see :attr:`bridge.ports.Reply.answers`.
+        ``deferred``: the positive answer of :meth:`defers` is not among them.
+        """
+        ...
+
+    def defers(self, parsed: Any) -> bool:
+        """Whether the sender wants a positive answer of the application, apart from that for safe receipt."""
         ...
 
 
@@ -37,12 +52,26 @@ class Hl7v2:
         return hl7v2.parse(raw, charset)
 
     def answer(
-        self, parsed: Any, raw: bytes, *, control_id: str, now: datetime, error: BridgeError | None = None
+        self,
+        parsed: Any,
+        raw: bytes,
+        *,
+        control_id: str,
+        now: datetime,
+        error: BridgeError | None = None,
+        deferred: bool = False,
     ) -> bytes:
-        enhanced = parsed is not None and bool(parsed.get("MSH-15") or parsed.get("MSH-16"))
-        letter = "A" if error is None else error.face.ack[1]
-        code = ("C" if enhanced else "A") + letter
-        return ack.acknowledge(parsed, raw, code=code, control_id=control_id, now=now, error=error)
+        codes = ack.wanted(parsed, error)
+        if deferred and error is None and self.defers(parsed):
+            codes.remove("AA")
+        answers = []
+        for code in codes:
+            answers.append(ack.acknowledge(parsed, raw, code=code, control_id=control_id, now=now, error=error))
+            control_id = "A" + control_id[1:]
+        return answers[0] if len(answers) == 1 else b"\x1c".join(answers)
+
+    def defers(self, parsed: Any) -> bool:
+        return any(ack.modes(parsed.fields(0))) and "AA" in ack.wanted(parsed)
 
 
 class _Opaque:
@@ -61,10 +90,11 @@ class Bytes:
     def read(self, raw: bytes, charset: str) -> Parsed:
         return _Opaque(raw)
 
-    def answer(
-        self, parsed: Any, raw: bytes, *, control_id: str, now: datetime, error: BridgeError | None = None
-    ) -> bytes:
+    def answer(self, parsed: Any, raw: bytes, **_: Any) -> bytes:
         return b""
+
+    def defers(self, parsed: Any) -> bool:
+        return False
 
 
 FORMATS: dict[str, Format] = {"hl7v2": Hl7v2(), "bytes": Bytes()}

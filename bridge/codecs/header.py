@@ -80,7 +80,8 @@ def _identifier(message: Hl7Message, value: bytes, issuers: Sequence[bytes]) -> 
     issuer = issuers[0] if issuers else b""
     if not issuer and len(issuers) > 1:
         issuer = issuers[1]
-    return f"{message.decode(value)}^{message.decode(issuer)}"
+    name = message.decode(value).strip()
+    return f"{name}^{message.decode(issuer).strip()}" if name else ""
 
 
 def _accession(message: Hl7Message, index: dict[str, list[int]]) -> str:

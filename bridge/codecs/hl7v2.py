@@ -25,6 +25,9 @@ __all__ = ["NULL", "Hl7Message", "Segment", "View", "compile_path", "parse"]
 
 _BOM = b"\xef\xbb\xbf"
 _LARGE = 1 << 16
+_HUGE = 1 << 20
+_MOST = 500_000
+"""Segments in one message; more would cost far more memory than their bytes."""
 _LINE = re.compile(rb"[^\r\n]+")
 _MSH_FIX = "send one HL7 v2 message in ER7 encoding, beginning with MSH"
 _NAMES: dict[bytes, str] = {}
@@ -35,7 +38,7 @@ def parse(raw: bytes, charset: str = "") -> Hl7Message:
     """Read one ER7 message. ``charset`` (HL7 table 0211) holds when MSH-18 is empty.
 
     Raises CodecError: no MSH, broken delimiters, a batch, a second MSH, no message type, bytes outside the declared
-    character set. Reading values afterwards raises nothing for what is in the message.
+    character set, more than 500,000 segments. Reading values afterwards raises nothing for what is in the message.
     """
     return Hl7Message(raw, charset)
 
@@ -50,13 +53,16 @@ class Hl7Message(View):
 
     __slots__ = ("_fields", "_header", "_spans", "body", "charset", "codec", "delimiters", "names", "raw",
                  "version", "warnings")  # fmt: skip
+    _index: dict[str, list[int]]
 
     def __init__(self, raw: bytes, default_charset: str = "") -> None:
         self.raw = self.body = raw
         start = 0 if raw.startswith(b"MSH") else _message_start(raw)
         msh = _read_msh(raw, start)
+        if b"\x1b" in raw:
+            msh = _without_shifts(raw, start, default_charset) or msh
         self.delimiters: Delimiters = delimiters(msh[0] + msh[1])
-        declared = msh[17].decode("ascii", "replace") if len(msh) > 17 else ""
+        declared = _declared(msh)
         try:
             found = charsets.detect(raw, declared, default_charset)
         except charsets.NotInCharset as error:
@@ -65,7 +71,12 @@ class Hl7Message(View):
         self.charset = self.codec = found.codec
         if found.codec in charsets.OPAQUE:
             self.body, self.codec = raw.decode(found.codec).encode(), "utf-8"
+        if self.body is not raw or b"\x1b" in raw:
             msh = _read_msh(self.body, start)
+            self.delimiters = delimiters(msh[0] + msh[1])
+            if _declared(msh) != declared:
+                what = f"a delimiter of MSH is part of a character in {found.codec}"
+                raise CodecError(what, at="MSH", fix=charsets.FIX)
         if len(msh) < 9 or not msh[8]:
             raise CodecError("message type missing", at="MSH-9", fix="send MSH-9, for example ORM^O01", kind="required")
         self._find_segments(start)
@@ -79,6 +90,8 @@ class Hl7Message(View):
 
     def _find_segments(self, start: int) -> None:
         body, separator = self.body, self.delimiters.field
+        if len(body) > _HUGE and body.count(b"\r") + body.count(b"\n") > _MOST:
+            raise CodecError(f"more than {_MOST} segments", at="MSH", fix="send shorter messages")
         known = _NAMES if separator == b"|" else {}
         self._spans = spans = _lines(body, start)
         self.names = names = [known.get(body[begin : begin + 4], "") for begin, _ in spans]
@@ -228,18 +241,33 @@ def _message_start(raw: bytes) -> int:
     raise CodecError("the message does not begin with MSH", at="MSH", fix=_MSH_FIX)
 
 
-def _read_msh(raw: bytes, start: int) -> list[bytes]:
-    """The fields of MSH, from MSH-1, the separator, on."""
+def _read_msh(raw: bytes, start: int, hidden: re.Pattern[bytes] | None = None) -> list[bytes]:
+    """The fields of MSH, from MSH-1, the separator, on; what is ``hidden`` after it left out."""
     end = _line_end(raw, start)
     separator = raw[start + 3 : start + 4]
     if start + 4 >= end:
         raise CodecError("the message ends before its delimiters", at="MSH-1", fix=_MSH_FIX)
     line = raw[start:end]
-    if b"\x1b" in line:
-        line = charsets.SHIFTED.sub(b"", line)
+    if hidden and b"\x1b" in line:
+        line = line[:4] + hidden.sub(b"", line[4:])
     fields = line.split(separator)
     fields[0] = separator
     return fields
+
+
+def _without_shifts(raw: bytes, start: int, default_charset: str) -> list[bytes] | None:
+    """The fields of MSH with its text of ISO 2022 left out, if what they declare is ISO 2022."""
+    msh = _read_msh(raw, start, charsets.SHIFTED)
+    try:
+        codec = charsets.codec_for(_declared(msh)) or charsets.codec_for(default_charset)
+    except CodecError:
+        return None
+    return msh if codec == charsets.ISO_2022 else None
+
+
+def _declared(msh: list[bytes]) -> str:
+    """MSH-18 as written."""
+    return msh[17].decode("ascii", "replace") if len(msh) > 17 else ""
 
 
 def _line_end(raw: bytes, start: int) -> int:
@@ -286,8 +314,10 @@ def _name(segment: bytes, separator: bytes, known: dict[bytes, str]) -> str:
 
 
 def _place(raw: bytes, offset: int, marks: Delimiters) -> str:
-    """The field in which a byte lies, for an error: ``PID-5``."""
+    """The field in which a byte lies, for an error: ``PID-5``; or the line, when that is no segment."""
     start = max(raw.rfind(b"\r", 0, offset), raw.rfind(b"\n", 0, offset)) + 1
-    name = raw[start : start + 3].decode("ascii", "replace")
+    name = "MSH" if raw.startswith(_BOM, start) else _name(raw[start : start + 4], marks.field, {})
+    if not name:
+        return f"line {sum(1 for _ in _LINE.finditer(raw, 0, start)) + 1}"
     count = raw.count(marks.field, start, offset)
     return f"{name}-{count + 1 if name == 'MSH' else count}"

@@ -13,8 +13,11 @@ from dataclasses import field as dataclass_field
 
 from bridge.errors import CodecError
 
-_PATH = re.compile(r"([A-Z][A-Z0-9]{2})(?:\(([^()]+)\))?-(\d+)(?:\[([^\[\]]+)\])?(?:\.(\d+))?(?:\.(\d+))?")
-_CONDITION = re.compile(r"(\d+)(?:\.(\d+))?(?:\.(\d+))?=(.*)")
+_PATH = re.compile(
+    r"([A-Z][A-Z0-9]{2})(?:\(([^()]+)\))?-(\d{1,9})(?:\[([^\[\]]+)\])?(?:\.(\d{1,9}))?(?:\.(\d{1,9}))?", re.A
+)
+_CONDITION = re.compile(r"(\d{1,3})(?:\.(\d{1,3}))?(?:\.(\d{1,3}))?=(.*)", re.A)
+_NUMBER = re.compile(r"\d{1,5}", re.A)
 _FIX = "write a path as PID-3, PID-3.1, PID-5.1.2, PID-3[2].1, PID-3[4.1=HOSP].1 or OBX(3)-5"
 _LIMIT = 10_000
 
@@ -96,7 +99,7 @@ def _choice(written: str | None, text: str, segment: str) -> Choice:
         return None
     if written == "*":
         return EVERY
-    if written.isascii() and written.isdigit() and int(written) >= 1:
+    if _NUMBER.fullmatch(written) and int(written) >= 1:
         return int(written)
     match = _CONDITION.fullmatch(written)
     if not match:

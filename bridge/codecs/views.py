@@ -23,7 +23,7 @@ class View:
             index = {}
             for number in numbers:
                 index.setdefault(message.names[number], []).append(number)
-        self._index = index
+        self._index: dict[str, list[int]] | _Chain = index
 
     def get(self, path: str) -> str:
         """Text of the first value that ``path`` names, decoded and unescaped; empty when it is absent or empty.
@@ -60,7 +60,7 @@ class View:
 
     def segments(self, name: str = "") -> list[Segment]:
         """The segments called ``name``, or all, in this view's order."""
-        numbers = self._index.get(name, ()) if name else self._numbers
+        numbers = self._index.get(name, ()) if name else self._all()
         return [Segment(self.message, number) for number in numbers]
 
     def split(self, anchor: str) -> list[View]:
@@ -69,7 +69,7 @@ class View:
         A view sees its slice first, then the segments before the first slice (patient and visit), then what the view
         it was split from saw beyond its own slice. A slice for ``OBR`` starts at the ORC that goes before that OBR.
         """
-        own, outer = self._own()
+        own = self._numbers
         names = self.message.names
         starts: list[int] = []
         head = -1
@@ -81,12 +81,16 @@ class View:
                 head = -1
         if not starts:
             return []
-        before = [*own[: starts[0]], *outer]
+        before = self._before(own[: starts[0]])
         ends = [*starts[1:], len(own)]
         return [_Slice(self.message, own[a:b], before) for a, b in zip(starts, ends, strict=True)]
 
-    def _own(self) -> tuple[Sequence[int], Sequence[int]]:
-        return self._numbers, ()
+    def _all(self) -> Sequence[int]:
+        return self._numbers
+
+    def _before(self, head: Sequence[int]) -> View:
+        """What every slice sees after its own: the segments before the first slice."""
+        return View(self.message, head)
 
     def _values(self, path: Path, every: bool = False) -> Iterator[bytes]:
         """The raw repetitions that a path names (or would, with ``every``, when it does not choose)."""
@@ -111,17 +115,35 @@ class View:
         return numbers if which == EVERY else numbers[which - 1 : which]
 
 
+class _Chain:
+    """Segments by name: those of a slice, then those before it, which all slices share."""
+
+    __slots__ = ("_own", "_rest")
+
+    def __init__(self, own: View, rest: View) -> None:
+        self._own, self._rest = own._index, rest._index
+
+    def get(self, name: str, default: Sequence[int] = ()) -> Sequence[int]:
+        own, rest = self._own.get(name, ()), self._rest.get(name, ())
+        return [*own, *rest] if own and rest else own or rest or default
+
+
 class _Slice(View):
-    """A view from :meth:`View.split`: its own segments, then those before."""
+    """A view from :meth:`View.split`: its own segments, then those before. A message of n segments may be split into
+    n slices, so none of them copies what it shares with the others."""
 
-    __slots__ = ("_size",)
+    __slots__ = ("_rest",)
 
-    def __init__(self, message: Hl7Message, own: Sequence[int], before: Sequence[int]) -> None:
-        self._size = len(own)
-        super().__init__(message, [*own, *before])
+    def __init__(self, message: Hl7Message, own: Sequence[int], rest: View) -> None:
+        super().__init__(message, own)
+        self._rest = rest
+        self._index = _Chain(self, rest)
 
-    def _own(self) -> tuple[Sequence[int], Sequence[int]]:
-        return self._numbers[: self._size], self._numbers[self._size :]
+    def _all(self) -> Sequence[int]:
+        return [*self._numbers, *self._rest._all()]
+
+    def _before(self, head: Sequence[int]) -> View:
+        return _Slice(self.message, head, self._rest) if head else self._rest
 
 
 class Segment(View):

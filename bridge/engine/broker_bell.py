@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -48,6 +50,10 @@ class BrokerDoorbell(LocalDoorbell):
 
     def announce(self, destinations: set[str]) -> None:
         super().announce(destinations)
+        self.tell_others(destinations)
+
+    def tell_others(self, destinations: set[str]) -> None:
+        """Ring at the other nodes only. Thread-safe."""
         self._outbox |= destinations
         self._wake.set()
 
@@ -85,6 +91,7 @@ class BrokerDoorbell(LocalDoorbell):
     def _publish(self, connection: Connection) -> None:
         producer = connection.Producer(auto_declare=True)
         declared: set[str] = set()
+        beat = 0.0
         while not self._closing.is_set():
             self._wake.wait(self.HEARTBEAT / 2)
             self._wake.clear()
@@ -94,7 +101,9 @@ class BrokerDoorbell(LocalDoorbell):
                     self._queue(name)(connection.default_channel).declare()
                     declared.add(name)
                 producer.publish(b"", exchange=self._exchange, routing_key=name, delivery_mode=1)
-            connection.heartbeat_check()
+            if time.monotonic() >= beat:
+                _beat(connection)
+                beat = time.monotonic() + self.HEARTBEAT / 2
 
     def _consume(self, connection: Connection) -> None:
         while not self._closing.is_set():
@@ -102,7 +111,7 @@ class BrokerDoorbell(LocalDoorbell):
             queues = [self._queue(name) for name in sorted(wanted)]
             if not queues:
                 self._closing.wait(0.1)
-                connection.heartbeat_check()
+                _beat(connection)
                 continue
             with connection.Consumer(queues, on_message=self._heard, no_ack=False):
                 while wanted == self._wanted and not self._closing.is_set():
@@ -115,3 +124,11 @@ class BrokerDoorbell(LocalDoorbell):
         name = message.delivery_info["routing_key"]
         message.ack()
         LocalDoorbell.announce(self, {name})
+
+
+def _beat(connection: Connection) -> None:
+    """Send our heartbeat and read the broker's: unread, it counts as missed."""
+    with suppress(TimeoutError):
+        while True:
+            connection.drain_events(timeout=0.001)
+    connection.heartbeat_check()

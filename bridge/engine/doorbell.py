@@ -23,6 +23,9 @@ class LocalDoorbell:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._ring_all, destinations)
 
+    def tell_others(self, destinations: set[str]) -> None:
+        """Ring at the other nodes only: there are none."""
+
     def _ring_all(self, destinations: set[str]) -> None:
         for destination in destinations:
             self._ring(destination)

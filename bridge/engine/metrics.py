@@ -17,3 +17,6 @@ DEAD = Gauge("radbridge_deliveries_dead", "Deliveries that gave up", ["destinati
 OLDEST = Gauge("radbridge_deliveries_oldest_seconds", "Age of the oldest delivery that waits", ["destination"])
 COMMITS = Gauge("radbridge_store_commits", "Transactions committed since the start")
 QUEUED = Gauge("radbridge_store_queue", "Writes that wait for a commit")
+DISCARDED = Gauge("radbridge_mllp_discarded_bytes", "Bytes received that belonged to no message", ["channel"])
+QUESTIONS = Gauge("radbridge_identity_questions", "Claims about patient identity that wait for a person")
+REFUSED = Gauge("radbridge_mllp_refused_connections", "Connections that were not let in", ["channel"])

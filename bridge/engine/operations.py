@@ -11,10 +11,12 @@ from bridge.codecs.dicom_match import Key, parse_tests
 from bridge.codecs.dicom_query import Query
 from bridge.codecs.formats import FORMATS
 from bridge.codecs.hl7v2 import parse
+from bridge.engine.identities import Identities
 from bridge.engine.plan import Plan
 from bridge.errors import BridgeError, NotFound
 from bridge.message import Delivery, DeliveryStatus, Header, new_id
 from bridge.model import StepStatus
+from bridge.store import identity
 from bridge.store.search import MessageFilter
 from bridge.store.store import Store
 from bridge.store.worklist import WorklistItem
@@ -66,6 +68,7 @@ class Operations:
 
     def __init__(self, store: Store, plan: Callable[[], Plan]) -> None:
         self._store, self._plan = store, plan
+        self.identity = Identities(store, plan, self._replay_deliveries)
 
     def status(self) -> dict[str, Any]:
         """Lanes that wait or are parked, and the last odd messages: what the on-call person sees first."""
@@ -129,6 +132,9 @@ class Operations:
             made += self._store.add_deliveries(added, actor=actor).deliveries
         return made
 
+    def _replay_deliveries(self, deliveries: tuple[str, ...], actor: str) -> list[str]:
+        return self.replay(ReplayRequest(deliveries=deliveries), actor=actor)
+
     def skip(self, deliveries: list[str], *, actor: str, reason: str) -> int:
         """Give up dead deliveries for good, so that their lane keys go on. Returns how many."""
         if not reason.strip():
@@ -177,7 +183,9 @@ class Operations:
     def _delivery(self, row: dict[str, Any], route: str, destination: str, mapping: str) -> Delivery:
         header: Header = FORMATS[row["format"]].read(row["raw"], row["charset"]).header
         now = time.time_ns() // 1_000_000
-        return self._plan().delivery(row["id"], row["day"], header, route, destination, mapping, now)
+        delivery = self._plan().delivery(row["id"], row["day"], header, route, destination, mapping, now)
+        identity.tell(delivery, header.patients, self._store.survivors(header.patients) if header.patients else {})
+        return delivery
 
     def _preview(self, item: _Item, request: ReplayRequest) -> Preview:
         data, error = b"", None

@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bridge.codecs.formats import FORMATS
+from bridge.engine import application_ack
 from bridge.errors import BridgeError, SettingsError
 from bridge.mapping import CompiledMapping, MappingSet, Rendered, compile_all, compile_condition
 from bridge.message import Delivery, Header, Message, new_id
-from bridge.ports import SinkSettings
+from bridge.ports import SinkSettings, SourceSettings
 from bridge.settings import Config, Loaded
 
 Condition = Callable[[Any], bool]
@@ -34,7 +36,7 @@ class Plan:
         errors = [finding for finding in compiled.findings if finding.severity == "error"]
         if errors:
             raise SettingsError(errors)
-        self.mappings: dict[str, CompiledMapping] = compiled.mappings
+        self.mappings: dict[str, CompiledMapping] = {application_ack.NAME: application_ack.MAPPING, **compiled.mappings}
         self._by_source: dict[str, list[CompiledRoute]] = {}
         for name, route in self.config.routes.items():
             when = compile_condition(route.when, f"routes.{name}.when")
@@ -49,6 +51,15 @@ class Plan:
             self.delivery(message.id, message.day, message.header, route, destination, mapping, message.received_at)
             for destination, mapping, route in self.targets(message.channel, parsed)
         ]
+
+    def acknowledgement(self, message: Message, parsed: Any) -> list[Delivery]:
+        """The application acknowledgement, where the channel sends it over another one and the sender wants it."""
+        settings = self.config.channels[message.channel]
+        assert isinstance(settings, SourceSettings)
+        destination, name = settings.application_ack, application_ack.NAME
+        if destination in ("same", "none") or not FORMATS[message.format].defers(parsed):
+            return []
+        return [self.delivery(message.id, message.day, message.header, name, destination, name, message.received_at)]
 
     def targets(self, channel: str, parsed: Any) -> list[tuple[str, str, str]]:
         """(destination, mapping, route) for each that wants this message, none twice."""
@@ -73,6 +84,7 @@ class Plan:
             mapping=mapping,
             revision=self.revision,
             keys=lane_keys(header, sink.lane),
+            context={"now": now} if mapping == application_ack.NAME else {},
             created_at=now,
         )
 

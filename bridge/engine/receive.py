@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import structlog
 
+from bridge.codecs.adt import IdentityEvent, identity_event
 from bridge.codecs.formats import FORMATS
 from bridge.engine import metrics
 from bridge.engine.plan import Plan
 from bridge.engine.workers import Workers
-from bridge.errors import BridgeError, CodecError, Refused
+from bridge.errors import BridgeError, CodecError, Parked, Refused
 from bridge.message import Delivery, Header, Message, MessageStatus, new_id
 from bridge.ports import Inbound, Reply, SourceSettings
 from bridge.store.accept import Acceptance
+from bridge.store.retention import day_of
 from bridge.store.store import Store
 
 log = structlog.get_logger(__name__)
@@ -39,6 +42,8 @@ class Receiver:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._channel, self._store, self._plan, self._workers, self._clock = channel, store, plan, workers, clock
+        self._received = {name: metrics.RECEIVED.labels(channel, name) for name in _OUTCOMES}
+        self._seconds = metrics.ANSWER_SECONDS.labels(channel)
 
     async def __call__(self, inbound: Inbound) -> Reply:
         plan = self._plan()
@@ -46,8 +51,8 @@ class Receiver:
         assert isinstance(settings, SourceSettings)
         started = time.perf_counter()
         reply = await self._receive(inbound, plan, settings)
-        metrics.RECEIVED.labels(self._channel, _outcome(reply)).inc()
-        metrics.ANSWER_SECONDS.labels(self._channel).observe(time.perf_counter() - started)
+        self._received[_outcome(reply)].inc()
+        self._seconds.observe(time.perf_counter() - started)
         return reply
 
     async def _receive(self, inbound: Inbound, plan: Plan, settings: SourceSettings) -> Reply:
@@ -59,13 +64,15 @@ class Receiver:
             header: Header = parsed.header
             await self._check(parsed, header, inbound.data, settings)
             message = self._message(identifier, now, inbound, settings, header)
+            event = identity_event(parsed) if settings.identity else None
             deliveries = plan.deliveries(message, parsed)
             if settings.on_error == "reject":
                 await self._try_render(plan, deliveries, parsed, message)
             if not deliveries:
-                return await self._unrouted(message, parsed, plan, settings)
+                return await self._unrouted(message, parsed, plan, settings, event)
+            deliveries += plan.acknowledgement(message, parsed)
             answer = self._answer(plan, settings, parsed, message)
-            return await self._store_it(Acceptance(message, deliveries, answer), parsed, plan, settings)
+            return await self._store_it(Acceptance(message, deliveries, answer, event=event), parsed, plan, settings)
         except BridgeError as error:
             header = parsed.header if parsed is not None else Header(type="")
             message = self._message(identifier, now, inbound, settings, header, error)
@@ -87,16 +94,21 @@ class Receiver:
             await self._workers.validate(raw, settings.charset)
 
     async def _try_render(self, plan: Plan, deliveries: list[Delivery], parsed: Any, message: Message) -> None:
+        """Raises what would go wrong later, but for what only a person of ours can mend."""
         for delivery in deliveries:
             if delivery.mapping:
-                await self._workers.render(plan, delivery.mapping, parsed, message.raw, message.header.charset, {})
+                with suppress(Parked):
+                    await self._workers.render(plan, delivery.mapping, parsed, message.raw, message.header.charset, {})
 
-    async def _unrouted(self, message: Message, parsed: Any, plan: Plan, settings: SourceSettings) -> Reply:
+    async def _unrouted(
+        self, message: Message, parsed: Any, plan: Plan, settings: SourceSettings, event: IdentityEvent | None
+    ) -> Reply:
         if settings.unrouted == "reject":
             raise Refused(f"no route wants {message.header.type}", at="MSH-9", fix="add it to the `when:` of a route")
         message = replace(message, status=MessageStatus.UNROUTED)
-        answer = self._answer(plan, settings, parsed, message)
-        return await self._store_it(Acceptance(message, [], answer, receipt=False), parsed, plan, settings)
+        answer, owed = self._answer(plan, settings, parsed, message), plan.acknowledgement(message, parsed)
+        acceptance = Acceptance(message, owed, answer, receipt=False, event=event)
+        return await self._store_it(acceptance, parsed, plan, settings)
 
     async def _refuse(
         self, message: Message, parsed: Any, plan: Plan, settings: SourceSettings, error: BridgeError
@@ -126,7 +138,9 @@ class Receiver:
         self, plan: Plan, settings: SourceSettings, parsed: Any, message: Message, error: BridgeError | None = None
     ) -> bytes:
         now = datetime.fromtimestamp(message.received_at / 1000, ZoneInfo(plan.config.site.timezone))
-        return FORMATS[settings.format].answer(parsed, message.raw, control_id=message.id[-20:], now=now, error=error)
+        own, later = message.id[-20:], settings.application_ack != "same"
+        speak = FORMATS[settings.format].answer
+        return speak(parsed, message.raw, control_id=own, now=now, error=error, deferred=later)
 
     def _message(
         self,
@@ -139,7 +153,7 @@ class Receiver:
     ) -> Message:
         return Message(
             id=identifier,
-            day=int(datetime.fromtimestamp(now, UTC).strftime("%Y%m%d")),
+            day=day_of(int(now * 1000)),
             received_at=int(now * 1000),
             channel=self._channel,
             format=settings.format,
@@ -149,6 +163,9 @@ class Receiver:
             status=MessageStatus.REFUSED if error else MessageStatus.ROUTED,
             error=error.as_dict() if error else None,
         )
+
+
+_OUTCOMES = ("accepted", "duplicate", "refused", "not_stored")
 
 
 def _outcome(reply: Reply) -> str:

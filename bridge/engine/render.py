@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 
 from bridge.codecs.formats import FORMATS
 from bridge.engine.lane import Entry
 from bridge.engine.plan import Plan
 from bridge.engine.workers import Workers
+from bridge.errors import BridgeError
+from bridge.store import identity
 from bridge.store.deliveries import Owed
 from bridge.store.finish import Frozen
 from bridge.store.store import Store
@@ -31,6 +36,7 @@ class Renderer:
     async def fill(self, entries: list[Entry]) -> None:
         """Render each entry, or note its failure; what was newly rendered is committed before it can leave (law 5)."""
         fresh: list[Frozen] = []
+        await self._look_up(entries)
         for entry in entries:
             delivery = entry.owed.delivery
             if not delivery.mapping and delivery.payload is None:
@@ -40,12 +46,25 @@ class Renderer:
             try:
                 await self._render(entry)
             except Exception as error:  # noqa: BLE001 - the delivery loop: judged by policy at the delivery's turn
-                entry.failure = error
+                entry.failure, entry.owed = error, replace(entry.owed, fresh=False)
                 continue
             if not frozen:
                 fresh.append(Frozen(delivery.id, entry.rendered, delivery.context))
         if fresh:
             await self._store.freeze(fresh)
+
+    async def _look_up(self, entries: list[Entry]) -> None:
+        """Tell each that is about to be rendered which of its patients' identifiers were merged away by now."""
+        patients: dict[str, tuple[str, ...]] = {}
+        waiting = [entry.owed for entry in entries if entry.owed.delivery.mapping and not entry.owed.fresh]
+        waiting = [owed for owed in waiting if owed.delivery.payload is None]
+        for owed in waiting:
+            with suppress(BridgeError):
+                patients[owed.delivery.id] = FORMATS[owed.format].read(owed.raw, owed.charset).header.patients
+        named = {name for names in patients.values() for name in names}
+        known = await asyncio.to_thread(self._store.survivors, named) if named else {}
+        for owed in waiting:
+            identity.tell(owed.delivery, patients.get(owed.delivery.id, ()), known)
 
     async def _render(self, entry: Entry) -> None:
         owed, delivery = entry.owed, entry.owed.delivery

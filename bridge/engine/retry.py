@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 from typing import Literal
 
-from bridge.errors import BridgeError, Permanent, Temporary, Uncertain, Unreachable
+from bridge.errors import BridgeError, Held, Permanent, Temporary, Uncertain, Unreachable
 from bridge.message import DeliveryStatus
 from bridge.ports import RetryPolicy
 
@@ -26,22 +26,27 @@ class Verdict:
     suspected: bool
     """The destination may have the message already."""
     bug: bool = False
+    hold: bool = False
+    """Dead, and its lane keys wait for a person whatever the channel's policy."""
 
 
-def judge(error: BaseException, attempts: int, policy: RetryPolicy) -> Verdict:
-    """The verdict on ``error`` after ``attempts`` counted attempts, this one included.
+def judge(error: BaseException, attempts: int, policy: RetryPolicy, repeats: int = 0) -> Verdict:
+    """The verdict on ``error`` after ``attempts`` counted attempts, this one included; ``repeats`` of those before it
+    may have reached the destination.
 
     Unreachable waits for the destination and spends nothing. Permanent is dead at once. Temporary and Uncertain are
-    tried again until the budget is spent. Anything else is a defect of ours: the lane is held, nothing is spent.
+    tried again until the budget is spent, Uncertain also until a repeat would be one too many. Anything else is a
+    defect of ours: the lane is held, nothing is spent.
     """
     if isinstance(error, Unreachable):
         return Verdict(DeliveryStatus.PENDING, "destination", counted=False, suspected=False)
     if isinstance(error, Permanent):
-        return Verdict(DeliveryStatus.DEAD, "delivery", counted=True, suspected=False)
+        return Verdict(DeliveryStatus.DEAD, "delivery", counted=True, suspected=False, hold=isinstance(error, Held))
     if isinstance(error, Temporary):
-        spent = attempts >= policy.attempts
+        suspected = isinstance(error, Uncertain)
+        spent = attempts >= policy.attempts or (suspected and repeats >= policy.repeats)
         status = DeliveryStatus.DEAD if spent else DeliveryStatus.PENDING
-        return Verdict(status, "delivery", counted=True, suspected=isinstance(error, Uncertain))
+        return Verdict(status, "delivery", counted=True, suspected=suspected)
     return Verdict(DeliveryStatus.PENDING, "delivery", counted=False, suspected=False, bug=True)
 
 
@@ -53,9 +58,12 @@ def backoff(policy: RetryPolicy, attempt: int, chance: float | None = None) -> f
 
 
 def wait_for(error: BaseException, policy: RetryPolicy, attempt: int) -> float:
-    """Seconds to wait: what the destination asked for (Retry-After), else the policy's backoff."""
+    """Seconds to wait: what the destination asked for (Retry-After), else the policy's backoff, eightfold from one
+    attempt to the next where each may make a duplicate."""
     asked = getattr(error, "retry_after", None)
-    return max(float(asked), policy.first) if asked is not None else backoff(policy, attempt)
+    if asked is not None:
+        return max(float(asked), policy.first)
+    return backoff(policy, 3 * attempt - 2 if isinstance(error, Uncertain) else attempt)
 
 
 def describe(error: BaseException, verdict: Verdict, attempts: int, policy: RetryPolicy) -> dict[str, str]:
@@ -64,6 +72,8 @@ def describe(error: BaseException, verdict: Verdict, attempts: int, policy: Retr
         what = f"internal error ({type(error).__name__}), the lane is held"
         return {"kind": "internal", "what": what, "at": "", "fix": "see the engine's log, then replay or skip"}
     facts = error.as_dict()
-    if verdict.status is DeliveryStatus.DEAD and not isinstance(error, Permanent):
+    if verdict.suspected and verdict.status is DeliveryStatus.DEAD and attempts < policy.attempts:
+        facts["what"] += f" (given up: the destination may have it, and {policy.repeats} repeats are allowed)"
+    elif verdict.status is DeliveryStatus.DEAD and not isinstance(error, Permanent):
         facts["what"] += f" (given up after {attempts} of {policy.attempts} attempts)"
     return facts

@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from bridge.engine import metrics
+from bridge.engine.batches import Batches
 from bridge.engine.deliver import Deliverer
 from bridge.engine.doorbell import LocalDoorbell, make_doorbell
 from bridge.engine.plan import Plan
@@ -19,8 +20,21 @@ from bridge.engine.render import Renderer
 from bridge.engine.workers import Workers
 from bridge.errors import BridgeError, Finding, NotFound, Permanent, SettingsError, StoreUnavailable
 from bridge.message import new_id
-from bridge.ports import ChannelSettings, Services, SinkSettings, Source, channel_type
+from bridge.ports import (
+    ChannelSettings,
+    PeerRecord,
+    Receive,
+    Services,
+    SinkSettings,
+    Source,
+    SourceSettings,
+    Watching,
+    channel_type,
+)
 from bridge.settings import Loaded, from_files
+from bridge.store import identity_desk
+from bridge.store.accept import Acceptance
+from bridge.store.deliveries import Owed
 from bridge.store.leases import TERM, Lease
 from bridge.store.retention import now_millis
 from bridge.store.store import Store
@@ -62,6 +76,7 @@ class Runtime:
         self._maintain()
         self._doorbell = make_doorbell(asyncio.get_running_loop(), self._ring, config.broker.url)
         self.store.on_commit = self._doorbell.announce
+        self.store.hand_over(self._hand_over)
         self._ends = {name: self._build(name, settings) for name, settings in config.channels.items()}
         if "deliver" in self.roles:
             await self._start_deliverers()
@@ -125,13 +140,19 @@ class Runtime:
                 continue
             source: Source = self._ends[name]
             try:
-                await source.start(Receiver(name, self.store, lambda: self.plan, self.workers))
+                await source.start(self._receiver(name, settings))
                 self.sources[name] = source
             except BridgeError as error:
                 findings.append(Finding(f"channel {name}", 0, 0, str(error)))
         if findings:
             await self.stop()
             raise SettingsError(findings)
+
+    def _receiver(self, name: str, settings: ChannelSettings) -> Receive:
+        receiver = Receiver(name, self.store, lambda: self.plan, self.workers)
+        if not isinstance(settings, SourceSettings) or settings.format != "hl7v2":
+            return receiver
+        return Batches(receiver, one_by_one=settings.one_by_one)
 
     async def _start_deliverers(self) -> None:
         renderer = Renderer(self.store, self.plan_of, self.workers)
@@ -160,7 +181,7 @@ class Runtime:
         held = await self.store.leases(self.owner, self.deliverers, alone=self._alone)
         former, self._leases = self._leases, {lease.destination: lease for lease in held}
         for name in self._leases.keys() - former.keys():
-            self.deliverers[name].bell.set()
+            self.deliverers[name].ring()
         if self._doorbell:
             self._doorbell.listen(frozenset(self._leases))
 
@@ -175,7 +196,19 @@ class Runtime:
     def _ring(self, destination: str) -> None:
         deliverer = self.deliverers.get(destination)
         if deliverer:
-            deliverer.bell.set()
+            deliverer.ring()
+
+    def _hand_over(self, accepted: Acceptance) -> None:
+        """Give what was just accepted to its deliverers here; other nodes hear the bell."""
+        message = accepted.message
+        for delivery in accepted.deliveries:
+            deliverer = self.deliverers.get(delivery.destination)
+            if deliverer:
+                header = message.header
+                owed = Owed(delivery, message.raw, message.format, header.control_id, header.charset, 0, fresh=True)
+                deliverer.offer(owed)
+        if self._doorbell:
+            self._doorbell.tell_others({delivery.destination for delivery in accepted.deliveries})
 
     def _maintain(self) -> None:
         config = self.plan.config
@@ -189,8 +222,16 @@ class Runtime:
             except BridgeError as error:
                 log.warning("maintenance_failed", what=error.what)
 
+    def peers(self) -> dict[str, dict[str, PeerRecord]]:
+        """Channel -> host -> what was discarded of it, and which connections were refused. The samples are content."""
+        return {name: end.peers.records for name, end in self._ends.items() if isinstance(end, Watching)}
+
     def refresh_metrics(self) -> None:
         """Bring the gauges up to date; blocks on the database."""
+        for name, end in self._ends.items():
+            if isinstance(end, Watching):
+                metrics.DISCARDED.labels(name).set(end.peers.discarded_bytes)
+                metrics.REFUSED.labels(name).set(end.peers.refused_connections)
         lanes = {lane.destination: lane for lane in self.store.lanes()}
         now = now_millis()
         for name in self.plan.destinations():
@@ -200,3 +241,4 @@ class Runtime:
             metrics.OLDEST.labels(name).set((now - lane.oldest) / 1000 if lane and lane.oldest else 0)
         metrics.COMMITS.set(self.store.commits)
         metrics.QUEUED.set(self.store.waiting)
+        metrics.QUESTIONS.set(self.store.read(identity_desk.open_questions))

@@ -16,7 +16,7 @@ from typing import Any
 
 from bridge.codecs import hl7v2
 from bridge.engine.plan import Plan
-from bridge.errors import BridgeError, CodecError, MappingError, Temporary
+from bridge.errors import CodecError, Temporary
 from bridge.mapping import MappingSet, Rendered, compile_all
 
 HEAVY_TARGETS = frozenset({"fhir"})
@@ -44,11 +44,8 @@ class Workers:
         if plan.mapping(mapping).target not in HEAVY_TARGETS:
             return plan.render(mapping, parsed, context)
         full = {**plan.context, **context}
-        rendered = await self._run(_render, plan.revision, dict(plan.files), mapping, raw, charset, full)
-        if isinstance(rendered, dict):
-            raise MappingError(rendered["what"], at=rendered["at"], fix=rendered["fix"], kind=rendered["kind"])
-        result: Rendered = rendered
-        return result
+        rendered: Rendered = await self._run(_render, plan.revision, dict(plan.files), mapping, raw, charset, full)
+        return rendered
 
     async def _run(self, function: Any, *arguments: Any) -> Any:
         if self._pool is None:
@@ -89,12 +86,8 @@ def _compiled(revision: str, files: Mapping[str, str]) -> MappingSet:
 
 def _render(
     revision: str, files: Mapping[str, str], mapping: str, raw: bytes, charset: str, context: Mapping[str, Any]
-) -> Rendered | dict[str, str]:
-    try:
-        parsed = hl7v2.parse(raw, charset)
-        return _compiled(revision, files).mappings[mapping].render(parsed, context)
-    except BridgeError as error:
-        return error.as_dict()
+) -> Rendered:
+    return _compiled(revision, files).mappings[mapping].render(hl7v2.parse(raw, charset), context)
 
 
 def _validate(raw: bytes, charset: str) -> list[dict[str, str]]:

@@ -169,7 +169,10 @@ def _reader(rendered: Rendered, given: Hl7Message) -> _LookUp:
     updates = document["updates"]
     first = updates[0] if updates else {}
     steps = first.get("steps") or [{"attributes": {}}]
-    view = {**steps[0]["attributes"], **first, "updates": updates}
+    patients = document.get("patients", [])
+    patient = patients[0] if patients else {"attributes": {}}
+    view = {**steps[0]["attributes"], **patient["attributes"], **patient, **first, "updates": updates}
+    view["every_patient"] = patients
     view["steps"] = [step["attributes"] for step in first.get("steps", [])]
     return lambda path: _walk(view, path)
 

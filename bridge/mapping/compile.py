@@ -12,6 +12,7 @@ from bridge.mapping.place import Findings, Place
 from bridge.mapping.refs import Names
 from bridge.mapping.scope import Make, Scope
 from bridge.mapping.sources import compile_names
+from bridge.mapping.survivors import surviving
 from bridge.mapping.tables import Table, read_table
 from bridge.yamlfile import parse, suggest
 
@@ -121,6 +122,8 @@ def _renderer(
         if messages and code not in messages and f"{code}^{event}" not in messages:
             what = f"this mapping is for {', '.join(messages)}, not {code}^{event}"
             raise MappingError(what, at="MSH-9", fix="correct the route's `when`", kind="message_type")
+        if target != "hl7v2":
+            scope = surviving(scope)
         made = make(scope)
         return Rendered(made.data, target, made.control_id or message.get("MSH-10"), tuple(scope.notes))
 

@@ -30,7 +30,13 @@ def cross_check(
         if channel.system and channel.system not in config.systems:
             fix = suggest(channel.system, config.systems) or "add it under `systems`"
             findings.append(file.finding(("channels", name, "system"), f"there is no system `{channel.system}`", fix))
+        answers_to = getattr(channel, "application_ack", "same")
+        if answers_to not in ("same", "none"):
+            at: Path_ = ("channels", name, "application_ack")
+            if finding := _channel(answers_to, "out", kinds, written, file, at):
+                findings.append(finding)
     used = {name for route in config.routes.values() for name in (*route.sources, *(to.destination for to in route.to))}
+    used |= {getattr(channel, "application_ack", "same") for channel in config.channels.values()}
     for name in config.channels:
         if name not in used:
             fix = "name it in a route, or remove it"

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
+from bridge.codecs.adt import IdentityEvent
 from bridge.message import Delivery, DeliveryStatus, Message, MessageStatus
+from bridge.store import identity
 from bridge.store import schema as t
 from bridge.store.prepared import Prepared, PreparedIn, PreparedInsert
 
@@ -25,6 +27,8 @@ class Acceptance:
     answer: bytes = b""
     receipt: bool = True
     """False for input without a usable control id: it cannot be recognised when it comes again."""
+    event: IdentityEvent | None = None
+    """What the message claims about identifiers, from a channel that owns identity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +52,14 @@ class Accept:
     """The step of the writer that accepts. Items: Acceptance; results: Accepted."""
 
     order = 10
+    rings = True
+    """Its results ring the bells of the destinations that are owed something."""
 
     def run(self, tx: Connection, items: Sequence[Acceptance]) -> list[Accepted]:
         scopes = [receipt_scope(item.message) if item.receipt else b"" for item in items]
         known = _receipts(tx, {scope for scope in scopes if scope})
+        doubtful = [item.message for item, scope in zip(items, scopes, strict=True) if not scope or scope in known]
+        kept = _kept(tx, doubtful)
         results: list[Accepted] = []
         fresh: list[tuple[Acceptance, bytes]] = []
         rows: list[dict[str, Any]] = []
@@ -59,18 +67,20 @@ class Accept:
             message = item.message
             earlier = known.get(scope, {}) if scope else {}
             first = earlier.get(message.header.digest)
-            if first is None:
+            if message.id in kept:
+                answer, again = (item.answer, False) if first is None else (first[1], first[0] != message.id)
+                results.append(Accepted(message.id, answer, duplicate=again))
+            elif first is None:
                 rows.append(_message_row(message, reused=bool(earlier)))
                 fresh.append((item, scope))
                 if scope:
                     known.setdefault(scope, {})[message.header.digest] = (message.id, item.answer)
-                bells = frozenset(delivery.destination for delivery in item.deliveries)
+                bells = frozenset(delivery.destination for delivery in item.deliveries if self.rings)
                 results.append(Accepted(message.id, item.answer, bells=bells))
-            elif first[0] == message.id:
-                results.append(Accepted(message.id, item.answer))
             else:
                 rows.append(_duplicate_row(message, first[0]))
                 results.append(Accepted(message.id, first[1], duplicate=True))
+        _remark(rows, identity.settle(tx, [item for item, _ in fresh]))
         _INSERT_MESSAGES.run(tx, rows)
         _insert_receipts(tx, fresh)
         owed = [delivery for item, _ in fresh for delivery in item.deliveries]
@@ -80,6 +90,11 @@ class Accept:
         return results
 
 
+_KEPT = PreparedIn(
+    lambda ids: select(t.message.c.id).where(
+        t.message.c.day.in_([bindparam("first"), bindparam("last")]), t.message.c.id.in_(ids)
+    )
+)
 _INSERT_MESSAGES = PreparedInsert(t.message)
 _INSERT_RECEIPTS = PreparedInsert(t.receipt)
 _INSERT_DELIVERIES = PreparedInsert(t.delivery)
@@ -97,6 +112,14 @@ def _receipts(tx: Connection, scopes: set[bytes]) -> dict[bytes, dict[bytes, tup
         for scope, digest, message, answer in _RECEIPTS.run(tx, scopes):
             found.setdefault(bytes(scope), {})[bytes(digest)] = (message, bytes(answer))
     return found
+
+
+def _kept(tx: Connection, messages: Sequence[Message]) -> set[str]:
+    """Those that a former run of this step wrote, whose commit went through unnoticed."""
+    if not messages:
+        return set()
+    days = [message.day for message in messages]
+    return set(_KEPT.run(tx, [message.id for message in messages], first=min(days), last=max(days)).scalars())
 
 
 def _insert_receipts(tx: Connection, fresh: list[tuple[Acceptance, bytes]]) -> None:
@@ -193,6 +216,13 @@ def _message_row(message: Message, reused: bool) -> dict[str, Any]:
         "size": len(message.raw),
         "raw": message.raw,
     }
+
+
+def _remark(rows: list[dict[str, Any]], remarks: Mapping[str, list[str]]) -> None:
+    """Add remarks, by message id, to the warnings of message rows."""
+    for row in rows:
+        if more := remarks.get(row["id"]):
+            row["warnings"] = json.dumps([*json.loads(row["warnings"] or "[]"), *more])
 
 
 def _duplicate_row(message: Message, first: str) -> dict[str, Any]:

@@ -10,6 +10,10 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.sql.functions import FunctionElement
 
+IDLE = 2000
+"""Milliseconds after which PostgreSQL ends a transaction whose node is silent: a frozen node's locks would hold up all
+others."""
+
 
 class now_ms(FunctionElement[int]):  # noqa: N801 - it reads as an SQL function
     """The database's clock, in milliseconds since the epoch. Leases and retries are decided on it."""
@@ -43,10 +47,16 @@ class Database:
         else:
             self.writer = create_engine(self.url, pool_size=4, pool_pre_ping=True)
             self.reader = create_engine(self.url, pool_size=8, pool_pre_ping=True)
+            event.listen(self.writer, "connect", _bound_silence)
 
     def close(self) -> None:
         self.reader.dispose()
         self.writer.dispose()
+
+
+def _bound_silence(connection: Any, _: Any) -> None:
+    connection.execute(f"SET idle_in_transaction_session_timeout = {IDLE}")
+    connection.commit()
 
 
 def _sqlite(url: URL, begin: str, synchronous: str, size: int) -> Engine:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Row, Select, bindparam, func, select
+from sqlalchemy import CTE, BindParameter, Connection, Row, Select, bindparam, func, literal_column, or_, select
 
 from bridge.message import Delivery, DeliveryStatus
 from bridge.store import schema as t
@@ -31,24 +31,48 @@ class Owed:
     charset: str
     wait_ms: int
     """Milliseconds until its retry is due; 0 or less means now. Counted on the database's clock."""
+    fresh: bool = False
+    """Accepted a moment ago: its context tells who its patients are now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """What a claim saw of its destination besides the deliveries."""
+
+    shuffles: int
+    last: int
+    """Every position up to this one had been allotted; later ones may have been."""
+    parked: bool
+    """A dead delivery holds a key."""
+    more: bool
+    """There may be more than was claimed."""
 
 
 _DELIVERY = [column for column in t.delivery.c if column.name not in ("changed_at",)]
 
 
+def _held(destination: BindParameter[str]) -> CTE:
+    """Keys that nothing past a position may pass: parked ones, and the other keys of what waits behind them (a merge
+    that waits for one patient holds the other one too)."""
+    parked, first, second = t.parked_key.alias("p"), t.delivery_key.alias("first"), t.delivery_key.alias("second")
+    held = select(parked.c.key, parked.c.position).where(parked.c.destination == destination)
+    found = held.cte("held", recursive=True)
+    behind = (first.c.destination == destination) & (first.c.key == found.c.key) & (first.c.position > found.c.position)
+    return found.union(
+        select(second.c.key, second.c.position)
+        .select_from(found)
+        .join(first, behind)
+        .join(second, (second.c.delivery == first.c.delivery) & (second.c.key != first.c.key))
+        .where(found.c.key.not_in([literal_column("''"), literal_column("'-'")]))
+    )
+
+
 def _window() -> Select[Any]:
     destination: BindParameter[str] = bindparam("destination")
-    key, parked = t.delivery_key.alias("k"), t.parked_key.alias("p")
-    behind_a_dead_one = (
-        select(parked.c.delivery)
-        .join(
-            key,
-            (key.c.destination == parked.c.destination)
-            & (key.c.key == parked.c.key)
-            & (key.c.position > parked.c.position),
-        )
-        .where(parked.c.destination == destination, key.c.delivery == t.delivery.c.id)
-    )
+    key, held = t.delivery_key.alias("k"), _held(destination)
+    passed = (key.c.key == held.c.key) & (key.c.position > held.c.position)
+    behind_a_dead_one = select(key.c.delivery).join(held, passed).where(key.c.destination == destination)
+    is_parked = select(t.parked_key.c.key).where(t.parked_key.c.destination == destination)
     return (
         select(
             *_DELIVERY,
@@ -63,7 +87,7 @@ def _window() -> Select[Any]:
             t.delivery.c.destination == destination,
             t.delivery.c.status == DeliveryStatus.PENDING.value,
             t.delivery.c.position > bindparam("after"),
-            ~behind_a_dead_one.exists(),
+            or_(~is_parked.exists(), t.delivery.c.id.not_in(behind_a_dead_one)),
         )
         .order_by(t.delivery.c.position)
         .limit(bindparam("limit"))
@@ -71,8 +95,12 @@ def _window() -> Select[Any]:
 
 
 _WINDOW = Prepared(_window())
+_LAST = Prepared(select(t.lane_position.c.last).where(t.lane_position.c.destination == bindparam("destination")))
 _SHUFFLES = Prepared(
-    select(t.lane_position.c.shuffles).where(t.lane_position.c.destination == bindparam("destination"))
+    select(
+        t.lane_position.c.shuffles,
+        select(t.parked_key.c.key).where(t.parked_key.c.destination == t.lane_position.c.destination).exists(),
+    ).where(t.lane_position.c.destination == bindparam("destination"))
 )
 _KEYS = PreparedIn(
     lambda ids: select(t.delivery_key.c.delivery, t.delivery_key.c.key).where(t.delivery_key.c.delivery.in_(ids))
@@ -84,29 +112,33 @@ _RAWS = PreparedIn(
 )
 
 
-def claim(connection: Connection, destination: str, after: int, limit: int) -> tuple[list[Owed], int]:
-    """The next pending deliveries of ``destination`` past position ``after``, lowest first, and its shuffle count.
+def claim(connection: Connection, destination: str, after: int, limit: int) -> tuple[list[Owed], Front]:
+    """The next pending deliveries of ``destination`` past position ``after``, lowest first, and what else was seen.
 
     Those that wait behind a dead delivery on one of their keys are left out. The caller owns the destination. When
     the shuffle count differs from the former claim's, only a claim from position 0 tells the true sequence.
     """
-    owed = _claim(connection, destination, after, limit)
-    return owed, _SHUFFLES.run(connection, {"destination": destination}).scalar_one()
+    named = {"destination": destination}
+    last = _LAST.run(connection, named).scalar_one()
+    owed, more = _claim(connection, destination, after, limit)
+    shuffles, parked = _SHUFFLES.run(connection, named).one()
+    return owed, Front(shuffles, last, bool(parked), more)
 
 
-def _claim(connection: Connection, destination: str, after: int, limit: int) -> list[Owed]:
+def _claim(connection: Connection, destination: str, after: int, limit: int) -> tuple[list[Owed], bool]:
     rows: list[Row[Any]] = []
-    size = 0
+    size, more = 0, False
     for row in _WINDOW.run(connection, {"destination": destination, "after": after, "limit": limit}):
         size += row.size
         if rows and size > WINDOW_BYTES:
+            more = True
             break
         rows.append(row)
     if not rows:
-        return []
+        return [], False
     keys = _keys(connection, [row.id for row in rows])
     raws = _raws(connection, {(row.day, row.message) for row in rows})
-    return [
+    owed = [
         Owed(
             delivery=delivery_of(row, keys.get(row.id, ())),
             raw=raws[row.message],
@@ -117,6 +149,17 @@ def _claim(connection: Connection, destination: str, after: int, limit: int) -> 
         )
         for row in rows
     ]
+    for one in owed:
+        if one.delivery.suspected:
+            one.delivery.repeats = _repeats(connection, one.delivery)
+    return owed, more or len(rows) == limit
+
+
+def _repeats(connection: Connection, delivery: Delivery) -> int:
+    """How many of its attempts may have reached the destination."""
+    a = t.attempt.c
+    query = select(func.count()).where(a.day == delivery.day, a.delivery == delivery.id, a.outcome == t.SUSPECTED)
+    return int(connection.execute(query).scalar_one())
 
 
 def _keys(connection: Connection, ids: list[str]) -> dict[str, tuple[str, ...]]:

@@ -45,9 +45,11 @@ class Freeze:
     )
 
     def run(self, tx: Connection, items: Sequence[Frozen]) -> list[None]:
-        for item in items:
-            context = json.dumps(item.context) if item.context else None
-            self._statement.run(tx, {"d": item.delivery, "p": item.payload, "c": context})
+        rows = [
+            {"d": item.delivery, "p": item.payload, "c": json.dumps(item.context) if item.context else None}
+            for item in items
+        ]
+        self._statement.run_many(tx, rows)
         return [None] * len(items)
 
 
@@ -67,6 +69,8 @@ class Finish:
     error: dict[str, str] | None = None
     counted: bool = True
     """False when the destination was away: the attempt does not spend the budget."""
+    suspected: bool = False
+    """This attempt may have reached the destination."""
     hold: bool = True
     """A dead delivery parks its lane keys."""
     apply: Callable[[Connection], Answer] | None = None
@@ -150,7 +154,9 @@ def _park(tx: Connection, item: Finish) -> None:
 def _record_attempt(tx: Connection, item: Finish) -> None:
     if item.error is None:
         return
-    outcome = "dead" if item.status is DeliveryStatus.DEAD else "retry" if item.counted else "waiting"
+    outcome = t.SUSPECTED if item.suspected else "retry" if item.counted else "waiting"
+    if item.status is DeliveryStatus.DEAD:
+        outcome = "dead"
     tx.execute(
         insert(t.attempt),
         {

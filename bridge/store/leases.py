@@ -32,6 +32,8 @@ class Lease:
 def take(tx: Connection, owner: str, destinations: Iterable[str], *, alone: bool = False) -> list[Lease]:
     """Take or renew the leases of ``destinations`` for ``owner``; those held by a living other are left out.
 
+    One that ran out is renewed with its epoch while nobody else has taken it: what was sent under it is still marked.
+
     ``alone``: the caller knows that no other process serves this database (it holds the embedded store's file lock),
     so that leases left by a killed one are taken at once.
     """
@@ -43,7 +45,7 @@ def take(tx: Connection, owner: str, destinations: Iterable[str], *, alone: bool
         expires = now_ms() + int(TERM * 1000)
         row = tx.execute(
             update(t.lease)
-            .where(here, t.lease.c.owner == owner, ~free)
+            .where(here, t.lease.c.owner == owner)
             .values(expires_at=expires)
             .returning(t.lease.c.epoch)
         ).first()

@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import BindParameter, CursorResult, Table, bindparam, insert
 from sqlalchemy.engine import Connection, Dialect
 
-_ROWS = 64
-"""Most rows in one INSERT."""
+_ROWS = 16
+"""Most rows in one INSERT; making its text takes a while the first time."""
 
 
 class _Text:
@@ -27,8 +27,15 @@ class _Text:
         self._names = [(name, compiled.params[name]) for name in names]
 
     def run(self, tx: Connection, values: Mapping[str, Any]) -> CursorResult[Any]:
-        bound = [(name, values.get(name, fixed)) for name, fixed in self._names]
-        return tx.exec_driver_sql(self._text, tuple(value for _, value in bound) if self._positional else dict(bound))
+        if self._positional:
+            return tx.exec_driver_sql(self._text, tuple([values.get(name, fixed) for name, fixed in self._names]))
+        return tx.exec_driver_sql(self._text, {name: values.get(name, fixed) for name, fixed in self._names})
+
+    def run_many(self, tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        if self._positional:
+            tx.exec_driver_sql(self._text, [tuple([row[name] for name, _ in self._names]) for row in rows])
+        else:
+            tx.exec_driver_sql(self._text, [{name: row[name] for name, _ in self._names} for row in rows])
 
 
 class Prepared:
@@ -40,10 +47,17 @@ class Prepared:
 
     def run(self, tx: Connection, values: Mapping[str, Any]) -> CursorResult[Any]:
         """Run it with ``values`` by the names of its parameters."""
-        text = self._texts.get(tx.dialect.name)
+        return self._text(tx.dialect).run(tx, values)
+
+    def run_many(self, tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Run it for each of ``rows``, of which there is at least one; every parameter is given."""
+        self._text(tx.dialect).run_many(tx, rows)
+
+    def _text(self, dialect: Dialect) -> _Text:
+        text = self._texts.get(dialect.name)
         if text is None:
-            text = self._texts[tx.dialect.name] = _Text(self._statement, tx.dialect)
-        return text.run(tx, values)
+            text = self._texts[dialect.name] = _Text(self._statement, dialect)
+        return text
 
 
 class PreparedInsert:
@@ -52,13 +66,15 @@ class PreparedInsert:
     def __init__(self, table: Table) -> None:
         self._table = table
         self._columns = [column.name for column in table.c]
-        self._sizes: dict[int, Prepared] = {}
+        self._sizes: dict[int, tuple[Prepared, list[str]]] = {}
 
-    def _make(self, size: int) -> Prepared:
+    def _make(self, size: int) -> tuple[Prepared, list[str]]:
+        """The statement for ``size`` rows, and the names of its parameters, row by row."""
         rows: list[dict[str, BindParameter[Any]]] = [
             {name: bindparam(f"{name}_{number}") for name in self._columns} for number in range(size)
         ]
-        return Prepared(insert(self._table).values(rows))
+        names = [f"{name}_{number}" for number in range(size) for name in self._columns]
+        return Prepared(insert(self._table).values(rows)), names
 
     def run(self, tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Insert ``rows``, in their sequence; nothing happens without any."""
@@ -67,9 +83,9 @@ class PreparedInsert:
             size = min(_power_below(len(rows) - done), _ROWS)
             if size not in self._sizes:
                 self._sizes[size] = self._make(size)
-            some = rows[done : done + size]
-            values = {f"{name}_{number}": row[name] for number, row in enumerate(some) for name in self._columns}
-            self._sizes[size].run(tx, values)
+            statement, names = self._sizes[size]
+            values = [row[name] for row in rows[done : done + size] for name in self._columns]
+            statement.run(tx, dict(zip(names, values, strict=True)))
             done += size
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from bridge.errors import BridgeError, NotFound
 from bridge.message import Delivery, DeliveryStatus, check_change, new_id
+from bridge.store import identity
 from bridge.store import schema as t
 from bridge.store.accept import insert_deliveries
 from bridge.store.deliveries import delivery_of
@@ -101,6 +102,7 @@ def _repeat(dead: Delivery, revision: str, payload: bytes | None) -> Delivery:
 
 def add_deliveries(tx: Connection, deliveries: list[Delivery], *, actor: str) -> Replayed:
     """Owe new deliveries of stored messages (a replay to chosen destinations); they join the end of their lanes."""
+    identity.widen_all(tx, deliveries)
     insert_deliveries(tx, [replace(delivery, position=0) for delivery in deliveries])
     for delivery in deliveries:
         detail = {"delivery": delivery.id, "destination": delivery.destination}

@@ -21,7 +21,8 @@ CHUNK = 1000
 
 def day_of(millis: int) -> int:
     """UTC day of a time, as yyyymmdd."""
-    return int(datetime.fromtimestamp(millis / 1000, UTC).strftime("%Y%m%d"))
+    day = datetime.fromtimestamp(millis / 1000, UTC)
+    return day.year * 10_000 + day.month * 100 + day.day
 
 
 def ensure_partitions(tx: Connection, today: int, ahead: int = 7) -> None:

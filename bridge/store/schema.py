@@ -174,6 +174,9 @@ attempt = Table(
 )
 """Attempts that did not succeed; the one that did is the delivery_log row itself."""
 
+SUSPECTED = "suspected"
+"""``outcome`` of an attempt that may have reached the destination, though no answer came."""
+
 lease = Table(
     "lease",
     metadata,

@@ -6,10 +6,23 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, Table, literal, literal_column, null, select, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Table,
+    literal,
+    literal_column,
+    null,
+    or_,
+    select,
+    union_all,
+)
 
 from bridge.errors import NotFound
 from bridge.message import MessageStatus, id_millis
+from bridge.store import identity
 from bridge.store import schema as t
 from bridge.store.retention import day_of
 
@@ -28,7 +41,7 @@ class MessageFilter:
     type: str = ""
     control_id: str = ""
     patient: str = ""
-    """``id^issuer``, or the id alone: of any issuer."""
+    """``id^issuer``, or the id alone: of any issuer. Messages under the person's other identifiers are found too."""
     order_number: str = ""
     accession: str = ""
     since: int = 0
@@ -55,7 +68,7 @@ def messages(connection: Connection, wanted: MessageFilter) -> list[dict[str, An
             if column in _MAY_BE_EMPTY:
                 query = query.where(column != literal_column("''"))
     if wanted.patient:
-        query = query.where(_patient(connection, wanted.patient), m.patient != literal_column("''"))
+        query = query.where(_patients(connection, wanted.patient), m.patient != literal_column("''"))
     if wanted.status and wanted.status != MessageStatus.ROUTED.value:
         query = query.where(m.status != literal_column("'routed'"))
     if wanted.since:
@@ -63,6 +76,13 @@ def messages(connection: Connection, wanted: MessageFilter) -> list[dict[str, An
     if wanted.before:
         query = query.where(m.id < wanted.before)
     return [_plain(row) for row in connection.execute(query)]
+
+
+def _patients(connection: Connection, identifier: str) -> ColumnElement[bool]:
+    """This identifier, and all others that are known to be the same person's."""
+    others = identity.names(connection, identifier) - {identifier}
+    one = _patient(connection, identifier)
+    return or_(one, t.message.c.patient.in_(sorted(others))) if others else one
 
 
 def _patient(connection: Connection, identifier: str) -> ColumnElement[bool]:
@@ -100,6 +120,7 @@ def deliveries_of(connection: Connection, message_id: str) -> list[dict[str, Any
     found = [_plain(row) for row in connection.execute(union_all(open_, ended))]
     for item in found:
         item["tries"] = _attempts(connection, item["day"], item["id"])
+        item["suspected"] = bool(item["suspected"]) or any(one["outcome"] == t.SUSPECTED for one in item["tries"])
     return sorted(found, key=lambda item: (item["destination"], item["created_at"]))
 
 

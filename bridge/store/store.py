@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, text
@@ -12,11 +12,11 @@ from sqlalchemy.exc import DBAPIError
 
 from bridge.errors import NotFound, StoreUnavailable
 from bridge.message import Delivery
-from bridge.store import leases, migrate, replay, retention, search
+from bridge.store import identity, identity_desk, leases, migrate, replay, retention, search
 from bridge.store import schema as t
 from bridge.store.accept import Accept, Acceptance, Accepted, ensure_destinations
 from bridge.store.database import Database
-from bridge.store.deliveries import LaneState, Owed, claim, lane_states
+from bridge.store.deliveries import Front, LaneState, Owed, claim, lane_states
 from bridge.store.finish import Finish, Finished, FinishStep, Freeze, Frozen
 from bridge.store.worklist import Worklist
 from bridge.store.writer import CALL, QUEUE, Writer
@@ -39,6 +39,7 @@ class Store:
         self._writer = Writer(self.database, lambda bells: self.on_commit(bells), queue=queue)
         self.on_commit = on_commit
         self._accept, self._freeze, self._finish = Accept(), Freeze(), FinishStep()
+        self._taker: Callable[[Acceptance], None] | None = None
         self._checkpointer = retention.Checkpointer(self.database) if self.database.embedded else None
         if self._checkpointer:
             self._checkpointer.start()
@@ -49,11 +50,18 @@ class Store:
     async def accept(self, acceptance: Acceptance) -> Accepted:
         """Store a message and what it owes; returns once it is synced. Raises Overloaded or StoreUnavailable."""
         accepted: Accepted = await self._writer.submit(self._accept, acceptance)
+        if self._taker is not None and not accepted.duplicate and acceptance.deliveries:
+            self._taker(acceptance)
         return accepted
 
-    def claim(self, destination: str, after: int, limit: int) -> tuple[list[Owed], int]:
+    def hand_over(self, taker: Callable[[Acceptance], None]) -> None:
+        """From now on, what was accepted is told to ``taker`` in the event loop, in the sequence of acceptance, instead
+        of ringing bells for it. Who misses it finds it by the next claim."""
+        self._taker, self._accept.rings = taker, False
+
+    def claim(self, destination: str, after: int, limit: int) -> tuple[list[Owed], Front]:
         """See :func:`bridge.store.deliveries.claim`. Blocks on the database: call it from a thread."""
-        owed: tuple[list[Owed], int] = self.read(lambda c: claim(c, destination, after, limit))
+        owed: tuple[list[Owed], Front] = self.read(lambda c: claim(c, destination, after, limit))
         return owed
 
     async def freeze(self, frozen: list[Frozen]) -> None:
@@ -76,6 +84,19 @@ class Store:
     def write(self, function: Callable[[Connection], Any]) -> Any:
         """Run ``function(tx)`` in the writer and wait for its commit. What it returns may ring bells."""
         return self._writer.call(CALL, function)
+
+    def answer_identity(
+        self, number: int, *, accept: bool, actor: str, reason: str, survivor: str = ""
+    ) -> identity_desk.Question:
+        """See :func:`bridge.store.identity_desk.answer`."""
+        done: identity_desk.Question = self.write(
+            lambda tx: identity_desk.answer(tx, number, accept=accept, actor=actor, reason=reason, survivor=survivor)
+        )
+        return done
+
+    def unmerge(self, identifier: str, *, actor: str, reason: str) -> None:
+        """See :func:`bridge.store.identity_desk.unmerge`."""
+        self.write(lambda tx: identity_desk.unmerge(tx, identifier, actor=actor, reason=reason))
 
     def ensure_destinations(self, names: Iterable[str]) -> None:
         self.write(lambda tx: ensure_destinations(tx, list(names)))
@@ -135,6 +156,11 @@ class Store:
     def lanes(self) -> list[LaneState]:
         states: list[LaneState] = self.read(lane_states)
         return states
+
+    def survivors(self, identifiers: Collection[str]) -> identity.Survivors:
+        """See :func:`bridge.store.identity.survivors`. Blocks on the database."""
+        found: identity.Survivors = self.read(lambda c: identity.survivors(c, identifiers))
+        return found
 
     def messages(self, wanted: search.MessageFilter) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.read(lambda c: search.messages(c, wanted))

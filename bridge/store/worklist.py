@@ -18,10 +18,11 @@ from bridge.codecs.dicom import Problem, missing, problems
 from bridge.codecs.dicom_match import matches
 from bridge.codecs.dicom_query import Query
 from bridge.errors import Permanent, StoreUnavailable
-from bridge.model import StepStatus, UnknownOrder, WorklistStep, WorklistUpdate
+from bridge.model import PatientUpdate, StepStatus, UnknownOrder, WorklistStep, WorklistUpdate
 from bridge.store import worklist_tables as t
 from bridge.store.worklist_change import change, find_orders
 from bridge.store.worklist_find import Planner
+from bridge.store.worklist_patients import refresh
 
 VISIBLE = (StepStatus.SCHEDULED, StepStatus.STARTED)
 """What a station sees unless its profile says otherwise."""
@@ -72,6 +73,18 @@ class Worklist:
         if not orders and update.status is not StepStatus.SCHEDULED:
             return "unknown order ignored"
         return ", ".join(f"{count} {what}" for what, count in done.items()) or "no step"
+
+    def refresh(self, tx: Connection, patient: PatientUpdate, origin: int) -> str:
+        """Bring what is said of a patient into the open items of that patient; says what became of them.
+
+        Items under a retired identifier move. ``origin`` as in :meth:`apply`. Raises Permanent for what could never
+        be sent.
+        """
+        found = problems({key: value for key, value in patient.attributes.items() if value is not None})
+        if found:
+            raise Permanent(found[0].what, at=found[0].at, fix=found[0].fix or "map a value", kind=found[0].kind)
+        done = refresh(tx, patient, origin)
+        return ", ".join(f"{count} {what}" for what, count in done.items()) or "no open step of this patient"
 
     def find(
         self,

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, and_, delete, insert, select, update
 
 from bridge.codecs.dicom_match import canonical, canonical_date, canonical_time, texts
 from bridge.codecs.dicom_text import name_keys
-from bridge.model import StepStatus, WorklistStep, WorklistUpdate
+from bridge.model import PATIENT_ATTRIBUTES, StepStatus, WorklistStep, WorklistUpdate
 from bridge.store import worklist_tables as t
 
 KEEPS: dict[StepStatus, frozenset[StepStatus]] = {
@@ -36,6 +36,7 @@ _ITEM_COLUMNS = (
     t.item.c.status,
     t.item.c.status_origin,
     t.item.c.origin,
+    t.item.c.patient_origin,
     t.item.c.start_date,
     t.item.c.start_time,
     t.item.c.attributes,
@@ -128,14 +129,17 @@ class _Change:
             self.done["superseded"] += 1
             return
         status = self._new_status(here)
-        values = _columns(step)
+        if self._origin < here.patient_origin:
+            step = _with_patient(step, json.loads(here.attributes))
+        values = columns(step)
         back = status is StepStatus.SCHEDULED and here.status != StepStatus.SCHEDULED
         changed = values["attributes"] != here.attributes
         if changed:
             self._tx.execute(delete(t.station).where(t.station.c.item == here.id))
             self._add_stations(here.id, step, values["start_date"])
         self.done["scheduled" if back else _difference(here, values, step) if changed else "unchanged"] += 1
-        self._update(here.id, {**values, "origin": self._origin}, status)
+        origins = {"origin": self._origin, "patient_origin": max(self._origin, here.patient_origin)}
+        self._update(here.id, {**values, **origins}, status)
 
     def set_status(self) -> None:
         """Give the status to the steps that are named, or to all."""
@@ -167,7 +171,7 @@ class _Change:
         order = self._orders[0]
         noted = self._noted(order, reference) if order.identifiers else None
         status, status_origin = noted or (self._said.status, self._origin)
-        values = _columns(step)
+        values = columns(step)
         row = {
             **values,
             "order_id": order.id,
@@ -176,6 +180,7 @@ class _Change:
             "status": str(status),
             "status_origin": status_origin,
             "origin": self._origin,
+            "patient_origin": self._origin,
         }
         made = self._tx.execute(insert(t.item), row).inserted_primary_key
         assert made is not None
@@ -226,6 +231,12 @@ class _Change:
         return (StepStatus(row.status), row.origin) if row else None
 
 
+def _with_patient(step: WorklistStep, here: Mapping[str, Any]) -> WorklistStep:
+    """The step with the patient's attributes of the item that is here: they are newer than the order's."""
+    order = {key: value for key, value in step.attributes.items() if key not in PATIENT_ATTRIBUTES}
+    return WorklistStep({**order, **{key: here[key] for key in PATIENT_ATTRIBUTES if key in here}})
+
+
 def _difference(here: Row[Any], values: Mapping[str, Any], step: WorklistStep) -> str:
     when = (here.start_date, here.start_time) == (values["start_date"], values["start_time"])
     where = _stations(json.loads(here.attributes)) == _stations(step.attributes)
@@ -255,7 +266,7 @@ def _stations(attributes: Mapping[str, Any]) -> set[str]:
     return {canonical("AE", title) for title in texts(step.get("ScheduledStationAETitle"))}
 
 
-def _columns(step: WorklistStep) -> dict[str, Any]:
+def columns(step: WorklistStep) -> dict[str, Any]:
     """What an item is found by, and the item itself."""
     item = step.attributes
     names = name_keys(_first(item, "PN", "PatientName"))

@@ -52,6 +52,7 @@ item = Table(
     Column("status", STATUS, nullable=False),
     Column("status_origin", BigInteger, nullable=False),
     Column("origin", BigInteger, nullable=False),
+    Column("patient_origin", BigInteger, nullable=False),
     Column("name", KEY, nullable=False),
     Column("name_ideographic", KEY, nullable=False),
     Column("name_phonetic", KEY, nullable=False),
@@ -73,8 +74,8 @@ item = Table(
     Index(None, "study_uid"),
 )
 """A Scheduled Procedure Step. ``attributes`` is the whole item as JSON; the other texts are what it is found by:
-names folded and per component group, the date ``yyyymmdd``, the time ``hhmmssffffff``. ``origin`` and
-``status_origin`` tell how new the attributes and the status are."""
+names folded and per component group, the date ``yyyymmdd``, the time ``hhmmssffffff``. ``origin``, ``patient_origin``
+and ``status_origin`` tell how new the order's attributes, the patient's and the status are."""
 
 station = Table(
     "worklist_station",

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import structlog
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
 
 from bridge.errors import Overloaded, StoreUnavailable
 from bridge.store.database import Database
@@ -127,12 +127,15 @@ class Writer:
         return results
 
     def _persist(self, batch: list[Job]) -> list[Any]:
-        deadline = time.monotonic() + RETRY_FOR
+        deadline, raced = time.monotonic() + RETRY_FOR, self._database.embedded
         while True:
             try:
                 return self._transact(batch)
-            except (OperationalError, InterfaceError) as error:
+            except DBAPIError as error:
                 if self._database.embedded or not _lost(error):
+                    if not raced and isinstance(error, IntegrityError | ProgrammingError):
+                        raced = True  # another node wrote the same meanwhile: this time it is seen
+                        continue
                     raise _unavailable(error) from error
                 if time.monotonic() > deadline:
                     raise StoreUnavailable(
@@ -182,13 +185,15 @@ def _resolve(pairs: list[tuple[Any, Any]]) -> None:
 
 
 def _lost(error: DBAPIError) -> bool:
-    return (
-        bool(error.connection_invalidated) or isinstance(error, InterfaceError) or "connect" in str(error.orig).lower()
-    )
+    if error.connection_invalidated or isinstance(error, InterfaceError):
+        return True
+    return isinstance(error, OperationalError) and "connect" in str(error.orig).lower()
 
 
 def _unavailable(error: DBAPIError) -> BaseException:
     """A full disk or a failing database refuses everybody; anything else may be one row's fault."""
+    if not isinstance(error, OperationalError | InterfaceError):
+        return error
     reason = str(error.orig).splitlines()[0] if error.orig else type(error).__name__
     signs = ("full", "disk i/o", "readonly", "unable to open", "locked", "no space", "shutting down", "connect")
     if any(sign in reason.lower() for sign in signs):

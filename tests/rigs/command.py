@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, closing
@@ -13,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import hl7
+import httpx
 from hl7.mllp import open_hl7_connection, start_hl7_server
 
 from tests.rigs.engine import RADBRIDGE, Node, write_site
-from tests.rigs.processes import free_port
 
 ROUTES = {
     "orders": {"from": "ris-in", "when": {"message": "ORM^O01"}, "to": [{"worklist": "order-to-worklist"}, "pacs-out"]},
@@ -55,11 +56,19 @@ async def radbridge(*arguments: str | Path, stdin: bytes = b"", env: Mapping[str
     return Ran(process.returncode, out.decode(), err.decode())
 
 
+def reserve() -> socket.socket:
+    """Holds a TCP port of 127.0.0.1 until it is closed: programs may listen there, nobody else is given it."""
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    return holder
+
+
 @dataclass(slots=True)
 class Hl7Pacs:
-    """A receiver made of the package ``hl7``. It answers every message with ``answer``."""
+    """A receiver made of the package ``hl7``, down until it is put up. It answers every message with ``answer``."""
 
-    port: int = field(default_factory=free_port)
+    port: int
     answer: str = "AA"
     received: list[str] = field(default_factory=list)
 
@@ -119,20 +128,25 @@ class Hospital:
     dicom: int
     web: int
     pacs: Hl7Pacs
-    token: str = TOKEN
+    holders: list[socket.socket] = field(repr=False)
 
     @classmethod
     def build(cls, folder: Path, **more: Any) -> Hospital:
-        mllp, dicom, web, pacs = free_port(), free_port(), free_port(), Hl7Pacs()
-        connect = f"127.0.0.1:{pacs.port}"
+        holders = [reserve() for _ in range(4)]
+        mllp, dicom, web, pacs = (holder.getsockname()[1] for holder in holders)
         retry = {"first": "50ms", "max": "200ms", "attempts": 3}
         channels = {
             "ris-in": {"type": "mllp-in", "listen": f"127.0.0.1:{mllp}"},
             "worklist": {"type": "dicom-worklist", "listen": f"127.0.0.1:{dicom}", "ae_title": "RADBRIDGE"},
-            "pacs-out": {"type": "mllp-out", "connect": connect, "lane": "patient", "retry": retry},
+            "pacs-out": {"type": "mllp-out", "connect": f"127.0.0.1:{pacs}", "lane": "patient", "retry": retry},
         }
         settings = {"web": {"listen": f"127.0.0.1:{web}", "token": TOKEN}, **more}
-        return cls(write_site(folder, channels, ROUTES, **settings), mllp, dicom, web, pacs)
+        return cls(write_site(folder, channels, ROUTES, **settings), mllp, dicom, web, Hl7Pacs(pacs), holders)
+
+    def close(self) -> None:
+        """Give the ports back."""
+        for holder in self.holders:
+            holder.close()
 
     @asynccontextmanager
     async def open(self, roles: str = "receive,deliver,dicom,web") -> AsyncIterator[Node]:
@@ -146,14 +160,32 @@ class Hospital:
         """A command on this site."""
         return await radbridge(*arguments, "--config", self.config, stdin=stdin)
 
-    async def until_json(self, ready: Any, *arguments: str) -> Any:
-        """What the command says as JSON, once ``ready`` finds it true."""
-        for _ in range(60):
-            found = (await self.run(*arguments, "--json")).json
-            if ready(found):
-                return found
-            await asyncio.sleep(0.1)
-        raise AssertionError(f"radbridge {' '.join(arguments)} still says {found}")
+    def client(self, token: str = TOKEN) -> httpx.AsyncClient:
+        """For the API of the running engine."""
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        base = f"http://127.0.0.1:{self.web}"
+        return httpx.AsyncClient(base_url=base, headers=headers, trust_env=False, timeout=30)
+
+    async def comes_to(self, path: str, ready: Any) -> Any:
+        """What the API says at ``path``, once ``ready`` finds it true."""
+        async with self.client() as client:
+            for _ in range(600):
+                found = (await client.get(path)).json()
+                if ready(found):
+                    return found
+                await asyncio.sleep(0.05)
+        raise AssertionError(f"{path} still says {found}")
+
+    async def dead(self, count: int) -> list[dict[str, Any]]:
+        """The dead deliveries, once there are so many."""
+        gone: list[dict[str, Any]] = await self.comes_to("/api/deliveries", lambda found: len(found) == count)
+        return gone
+
+    async def waits(self) -> dict[str, Any]:
+        """The one lane, once it is known to wait."""
+        status = await self.comes_to("/api/status", lambda found: found["lanes"] and found["lanes"][0]["waits_for"])
+        (lane,) = status["lanes"]
+        return dict(lane)
 
     def audit(self) -> list[tuple[str, str, str]]:
         """(actor, action, subject) of all that was audited, in sequence."""

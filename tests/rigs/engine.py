@@ -120,6 +120,7 @@ class Node:
         """End it as a service manager does, with all that is left of its former lives."""
         if self._process is not None:
             if self._process.running():
+                self._process.send(signal.SIGCONT)
                 self._process.stop()
             else:
                 self._process.kill()

@@ -1,16 +1,9 @@
-"""A FHIR server that nobody of this project wrote, as pytest fixtures: Medplum's router over its memory repository.
-
-On first use npm installs it into ``$RADBRIDGE_RIGS`` (default ``~/.cache/radbridge-rigs``). Without node or npm the
-tests that need it are skipped, or fail where ``RADBRIDGE_REQUIRE_ALL=1``.
-"""
+"""A FHIR server that nobody of this project wrote, as pytest fixtures: Medplum's router over its memory repository."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import subprocess
-import tempfile
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.rigs.need import missing, require
+from tests.rigs.need import missing
+from tests.rigs.npm import installed
 
 _HERE = Path(__file__).with_name("fhir_server")
 
@@ -76,12 +70,7 @@ class FhirServer:
 
 @pytest.fixture(scope="session")
 def fhir_server_process() -> Iterator[FhirServer]:
-    node = require("node", "nodejs")
-    folder = _install()
-    script = (_HERE / "server.mjs").read_bytes()
-    file = folder / f"server-{hashlib.sha256(script).hexdigest()[:12]}.mjs"
-    file.write_bytes(script)
-    process = subprocess.Popen([node, str(file)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(installed(_HERE, "server.mjs"), stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -97,29 +86,3 @@ def fhir_server_process() -> Iterator[FhirServer]:
 def fhir_server(fhir_server_process: FhirServer) -> FhirServer:
     fhir_server_process.reset()
     return fhir_server_process
-
-
-def _install() -> Path:
-    package = (_HERE / "package.json").read_bytes()
-    rigs = Path(os.environ.get("RADBRIDGE_RIGS") or Path.home() / ".cache" / "radbridge-rigs")
-    folder = rigs / f"fhir-server-{hashlib.sha256(package).hexdigest()[:12]}"
-    if folder.is_dir():
-        return folder
-    npm = [require("npm"), "install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"]
-    rigs.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=rigs) as temporary:
-        fresh = Path(temporary) / "server"
-        fresh.mkdir()
-        (fresh / "package.json").write_bytes(package)
-        try:
-            subprocess.run(npm, cwd=fresh, capture_output=True, text=True, timeout=240, check=True)
-        except subprocess.TimeoutExpired:
-            missing("the FHIR server", "npm could not install it in 240 s")
-        except subprocess.CalledProcessError as error:
-            missing("the FHIR server", f"npm could not install it: {error.stderr.strip()[-300:]}")
-        try:
-            fresh.rename(folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
-    return folder

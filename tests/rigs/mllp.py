@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from bridge.codecs.ack import Ack, acknowledge, read_ack
@@ -17,10 +19,22 @@ from bridge.ports import Answer, Inbound, Outgoing, Receive, Reply, Services
 from channels.mllp import MLLP_IN, MLLP_OUT
 from channels.mllp_client import MllpSink
 from channels.mllp_server import MllpSource
+from tests.rigs.need import require
 
 SERVICES = Services(name="the-channel", site=None)
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 DELIVERY = Delivery("d1", "m1", 20260102, "route", "the-channel", "", "r1", ("all",))
+
+
+def certificate(folder: Path, name: str) -> None:
+    """A self-signed certificate for 127.0.0.1 in ``folder``: ``name``.pem and ``name``.key."""
+    subprocess.run(
+        [require("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+         "-days", "2", "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1",
+         "-keyout", str(folder / f"{name}.key"), "-out", str(folder / f"{name}.pem")],
+        check=True, capture_output=True,
+    )  # fmt: skip
+
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

@@ -35,13 +35,19 @@ class Postgres:
         self.start()
 
     def start(self) -> None:
-        """Start it, or start it again after :meth:`kill`; returns when it answers."""
+        """Start it, or start it again after :meth:`halt` or :meth:`kill`; returns when it answers."""
         command = [self._bin / "postgres", "-D", self._folder / "data", "-p", str(self.port)]
         options = ["listen_addresses=127.0.0.1", f"unix_socket_directories={self._folder}", "max_connections=200"]
         command += [part for option in options for part in ("-c", option)]
         log = self._folder / "server.log"
         self._process = Process(command, log, user=self._user, cwd=self._folder)
         self._process.wait_until(self._answers)
+
+    def halt(self, number: int = signal.SIGINT) -> None:
+        """End it as ``pg_ctl stop`` does: SIGINT in mode fast, SIGQUIT in mode immediate; its disk stays."""
+        if self._process:
+            self._process.stop(number, 60)
+            self._process = None
 
     def kill(self) -> None:
         """As in a crash of the server; its disk stays."""

@@ -67,12 +67,13 @@ def merge(control: str, survivor: str, retired: str) -> Said:
 
 def patients(data: bytes) -> tuple[str, ...]:
     """The patients a message is about: PID-3 and MRG-1."""
-    rows = [row.split("|") for row in data.decode().split("\r")]
-    return tuple(row[3 if row[0] == "PID" else 1].partition("^")[0] for row in rows if row[0] in ("PID", "MRG"))
+    separator, component = data[3:5].decode()
+    rows = [row.split(separator) for row in data.decode().split("\r")]
+    return tuple(row[3 if row[0] == "PID" else 1].partition(component)[0] for row in rows if row[0] in ("PID", "MRG"))
 
 
 def control_id(data: bytes) -> str:
-    return data.split(b"|", 10)[9].decode()
+    return data.split(data[3:4], 10)[9].decode()
 
 
 def stamped(data: bytes, second: int) -> bytes:

@@ -7,8 +7,10 @@ import json
 import re
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from tests.rigs.processes import free_port
 from tests.rigs.radiology import control_id, patients
 
 VT, END = b"\x0b", b"\x1c\r"
@@ -27,7 +29,7 @@ class Arrival:
 
 
 class Recorder:
-    """A server on a free port (or ports) of 127.0.0.1 that keeps what arrives."""
+    """A server on a free port of 127.0.0.1, and further ones (:meth:`door`), that keeps what arrives."""
 
     def __init__(self) -> None:
         self.arrivals: list[Arrival] = []
@@ -38,22 +40,38 @@ class Recorder:
         self.gate = asyncio.Event()
         """While it is not set, what arrives is kept, but not answered."""
         self.gate.set()
-        self._server: asyncio.Server | None = None
+        self._doors: dict[int, int | None] = {}
+        self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
 
-    async def start(self, port: int = 0) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port or self.port, limit=1 << 26)
-        self.port = self._server.sockets[0].getsockname()[1]
+    async def start(self) -> None:
+        """Listen on :attr:`port`, and on every door that there was before :meth:`stop`."""
+        if not self._doors:
+            self.port = free_port()
+            self._doors[self.port] = None
+        for port, life in self._doors.items():
+            await self._listen(port, life)
+
+    async def door(self, life: int) -> int:
+        """A further port: what arrives there is kept as of this life, for senders that run side by side."""
+        port = free_port()
+        self._doors[port] = life
+        await self._listen(port, life)
+        return port
 
     async def stop(self) -> None:
-        """Close every connection; :meth:`start` opens again on the same port."""
-        if self._server:
-            self._server.close()
-            for task in list(self._tasks):
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-            self._server = None
+        """Close every connection; :meth:`start` opens again on the same ports."""
+        for server in self._servers:
+            server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._servers.clear()
+
+    async def _listen(self, port: int, life: int | None) -> None:
+        serve = partial(self._serve, life)
+        self._servers.append(await asyncio.start_server(serve, "127.0.0.1", port, limit=1 << 26))
 
     async def quiet(self) -> None:
         """Return when every connection has ended, and all that came over them is kept."""
@@ -64,16 +82,16 @@ class Recorder:
     def ids(self) -> set[str]:
         return {arrival.id for arrival in self.arrivals}
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, life: int | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
         self.open += 1
-        life = self.life
+        mine = self.life if life is None else life
         try:
             while True:
-                await self._answer(reader, writer, life)
-        except (asyncio.IncompleteReadError, OSError):
+                await self._answer(reader, writer, mine)
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, OSError):
             pass
         finally:
             self.open -= 1
@@ -98,7 +116,8 @@ class Pacs(Recorder):
         identifier = control_id(data)
         self._keep(identifier, patients(data), data, life)
         await self.gate.wait()
-        writer.write(f"\x0bMSH|^~\\&|PACS|DEMO|RADBRIDGE|DEMO|||ACK|A{identifier}|P|2.5.1\rMSA|AA|{identifier}\r\x1c\r".encode())
+        head = f"MSH|^~\\&|PACS|DEMO|RADBRIDGE|DEMO|||ACK|A{identifier}|P|2.5.1"
+        writer.write(VT + f"{head}\rMSA|AA|{identifier}\r".encode() + END)
         await writer.drain()
 
 

@@ -44,10 +44,9 @@ class Sender:
     """One connection. Where it breaks, or no answer comes, the next address is tried, with the same message."""
 
     PAUSE = 0.03
-    PATIENCE = 30.0
 
-    def __init__(self, journal: Journal, *ports: int) -> None:
-        self._journal = journal
+    def __init__(self, journal: Journal, *ports: int, patience: float = 30.0) -> None:
+        self._journal, self._patience = journal, patience
         self._ports = itertools.cycle(ports)
         self._seconds = itertools.count()
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
@@ -87,7 +86,7 @@ class Sender:
             self._streams = None
 
     async def _once(self, message: Said, sent: Sent) -> bytes:
-        async with asyncio.timeout(self.PATIENCE):
+        async with asyncio.timeout(self._patience):
             if self._streams is None:
                 self._streams = await asyncio.open_connection("127.0.0.1", next(self._ports), limit=1 << 20)
             reader, writer = self._streams
@@ -115,5 +114,10 @@ async def send_raw(port: int, data: bytes, seconds: float = 30.0) -> bytes:
 
 def acknowledgement(answer: bytes) -> tuple[str, str]:
     """MSA-1 and MSA-2."""
-    msa = next(row for row in answer.split(b"\r") if row.startswith(b"MSA|")).split(b"|")
+    msa = next(row for row in answer.split(b"\r") if row.startswith(b"MSA")).split(answer[3:4])
     return msa[1].decode(), msa[2].decode()
+
+
+def control_id_of(answer: bytes) -> str:
+    """An answer's own MSH-10."""
+    return answer.split(b"|", 10)[9].decode()

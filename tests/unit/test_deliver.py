@@ -12,8 +12,10 @@ import pytest
 from bridge.engine.deliver import Deliverer
 from bridge.engine.render import Renderer
 from bridge.engine.workers import Workers
-from bridge.errors import NotFound, Permanent, Temporary, Uncertain, Unreachable
+from bridge.errors import Held, NotFound, Permanent, Temporary, Uncertain, Unreachable
+from bridge.message import DeliveryStatus
 from bridge.ports import Answer, Outgoing, RetryPolicy, SinkSettings
+from bridge.store.finish import Finish
 from bridge.store.leases import Lease
 from bridge.store.store import Store
 from tests.rigs.store import acceptance
@@ -175,6 +177,57 @@ async def test_a_missing_answer_repeats_the_same_bytes_marked_as_suspected(store
         await store.accept(acceptance("C1", "pacs"))
         await until(lambda: len(sink.taken) == 1)
     assert sink.seen == [b"C1", b"C1"] and suspected == [False, True]
+
+
+async def test_a_missing_answer_makes_no_more_duplicates_than_allowed_and_each_is_told(store: Store) -> None:
+    retry = RetryPolicy.model_validate({"first": 0.01, "max": 0.02, "attempts": 9, "repeats": 2})
+    sink = ScriptedSink(lambda out, times: Uncertain("no ACK"))
+    item = acceptance("C1", "pacs")
+    async with delivering(store, sink, retry=retry):
+        await store.accept(item)
+        await until(lambda: any(lane.dead for lane in store.lanes()))
+        (found,) = store.message(item.message.id)["deliveries"]
+    assert sink.seen == [b"C1"] * 3
+    assert found["status"] == "dead" and found["suspected"] is True
+    assert [one["outcome"] for one in found["tries"]] == ["suspected", "suspected", "dead"]
+
+
+async def test_a_new_owner_knows_how_often_a_delivery_may_have_arrived(store: Store) -> None:
+    (lease,) = await store.leases("me", ["pacs"], alone=True)
+    item = acceptance("C1", "pacs")
+    await store.accept(item)
+    (delivery,) = item.deliveries
+    delivery.suspected = True
+    for attempt, suspected in enumerate((True, False, True), 1):
+        delivery.attempts = attempt
+        error = {"what": "no ACK"}
+        await store.finish(Finish(delivery, lease.epoch, DeliveryStatus.PENDING, error=error, suspected=suspected))
+    ((owed,), _) = store.claim("pacs", 0, 10)
+    store.close()
+    assert (owed.delivery.attempts, owed.delivery.repeats) == (3, 2)
+
+
+async def test_a_delivery_that_arrived_after_a_repeat_still_tells_that_it_may_be_there_twice(store: Store) -> None:
+    sink = ScriptedSink(lambda out, times: Uncertain("no ACK") if times == 1 else None)
+    item = acceptance("C1", "pacs")
+    async with delivering(store, sink):
+        await store.accept(item)
+        await until(lambda: store.lanes() == [])
+        (found,) = store.message(item.message.id)["deliveries"]
+    assert (found["status"], found["suspected"]) == ("done", True)
+
+
+async def test_what_is_held_parks_its_lane_where_other_dead_letters_let_it_pass(store: Store) -> None:
+    def script(out: Outgoing, times: int) -> BaseException | None:
+        return {b"A1": Held("unknown patient"), b"B1": Permanent("no")}.get(out.data)
+
+    sink = ScriptedSink(script)
+    async with delivering(store, sink, lane="patient", on_dead="pass"):
+        for name in ("A1", "B1", "A2", "B2"):
+            await store.accept(acceptance(name, "pacs", keys=(name[0],)))
+        await until(lambda: b"B2" in sink.taken)
+        await asyncio.sleep(0.1)
+    assert sink.taken == [b"B2"]
 
 
 async def test_a_defect_holds_the_lane_and_is_told_without_content(store: Store) -> None:

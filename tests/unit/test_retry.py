@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bridge.engine.retry import backoff, describe, judge, wait_for
-from bridge.errors import MappingError, Permanent, Temporary, Uncertain, Unreachable
+from bridge.errors import Held, MappingError, Permanent, Temporary, Uncertain, Unreachable
 from bridge.message import ALLOWED, DeliveryStatus, check_change, new_id
 from bridge.ports import RetryPolicy
 
@@ -30,6 +30,29 @@ def test_a_temporary_error_is_tried_until_its_budget_is_spent() -> None:
 def test_a_missing_answer_makes_the_next_try_suspected() -> None:
     assert judge(Uncertain("no ACK"), 1, POLICY).suspected
     assert not judge(Temporary("busy"), 1, POLICY).suspected
+
+
+def test_a_missing_answer_is_followed_by_no_more_repeats_than_are_allowed() -> None:
+    policy = RetryPolicy(first=1, max=1000, attempts=10, repeats=2)
+    error = Uncertain("no ACK")
+    assert [judge(error, n + 1, policy, n).status for n in range(3)] == ["pending", "pending", "dead"]
+    assert judge(error, 1, RetryPolicy(repeats=0)).status is DeliveryStatus.DEAD
+    # What the destination certainly did not take does not count as a repeat
+    assert judge(Temporary("busy"), 9, policy, 2).status is DeliveryStatus.PENDING
+    told = describe(error, judge(error, 3, policy, 2), 3, policy)
+    assert told["what"] == "no ACK (given up: the destination may have it, and 2 repeats are allowed)"
+
+
+def test_repeats_are_spaced_eight_times_as_far_as_the_one_before() -> None:
+    policy = RetryPolicy(first=1, max=1000)
+    ceilings = [1, 8, 64, 512, 1000]
+    for attempt, ceiling in enumerate(ceilings, 1):
+        assert ceiling / 2 <= wait_for(Uncertain("no ACK"), policy, attempt) <= ceiling
+
+
+def test_what_is_held_parks_its_lane_whatever_the_channel_says() -> None:
+    assert judge(Held("unknown patient"), 1, POLICY).hold
+    assert not judge(Permanent("no"), 1, POLICY).hold
 
 
 def test_a_defect_of_ours_holds_the_lane_and_spends_nothing() -> None:

@@ -33,7 +33,7 @@ def test_the_site_file_that_is_shipped_has_no_findings() -> None:
     loaded = load(REPOSITORY / "config" / "bridge.yaml", overrides=NOTHING_SET, environ={})
 
     assert loaded.findings == ()
-    assert set(loaded.config.channels) == {"ris-in", "worklist", "pacs-out", "his-fhir"}
+    assert set(loaded.config.channels) == {"ris-in", "his-in", "worklist", "pacs-out", "his-fhir"}
     assert loaded.config.routes["orders"].to == (Target("worklist", "order-to-worklist"), Target("pacs-out"))
 
 

@@ -17,7 +17,6 @@ from bridge.message import Delivery, DeliveryStatus
 from bridge.ports import Answer
 from bridge.store import migrate, retention
 from bridge.store import schema as t
-from bridge.store.accept import Acceptance
 from bridge.store.finish import Fenced, Finish, Frozen
 from bridge.store.leases import Lease
 from bridge.store.search import MessageFilter
@@ -97,11 +96,12 @@ async def test_a_batch_that_is_run_again_after_an_unknown_commit_changes_nothing
 
 
 async def test_one_bad_row_does_not_fail_its_neighbours(store: Store) -> None:
-    # Given a batch in which one message repeats the id of a stored one
+    # Given a batch in which one delivery repeats the id of a stored one
     stored = acceptance("C0", "pacs")
     await store.accept(stored)
     items = [acceptance(f"C{n}", "pacs") for n in range(1, 40)]
-    bad = Acceptance(stored.message, [], receipt=False)
+    bad = acceptance("C40", "pacs")
+    bad.deliveries[0].id = stored.deliveries[0].id
     # When all are accepted together
     results = await asyncio.gather(
         *(store.accept(item) for item in [*items[:20], bad, *items[20:]]), return_exceptions=True
@@ -110,6 +110,22 @@ async def test_one_bad_row_does_not_fail_its_neighbours(store: Store) -> None:
     assert isinstance(results.pop(20), Exception)
     assert all(not isinstance(result, Exception) for result in results)
     assert [d.message for d in claimed(store)] == [stored.message.id, *(item.message.id for item in items)]
+
+
+async def test_positions_of_a_commit_that_failed_are_allotted_anew(store: Store) -> None:
+    # Given a batch that fails after its positions were allotted: one delivery repeats the id of a stored one
+    stored = acceptance("C0", "pacs")
+    await store.accept(stored)
+    bad = acceptance("C1", "pacs")
+    bad.deliveries[0].id = stored.deliveries[0].id
+    neighbours = [acceptance(f"C{n}", "pacs") for n in range(2, 8)]
+    # When its good part is committed by itself, and more follows
+    await asyncio.gather(*(store.accept(item) for item in [*neighbours, bad]), return_exceptions=True)
+    later = [acceptance(f"C{n}", "pacs") for n in range(8, 14)]
+    await asyncio.gather(*(store.accept(item) for item in later))
+    # Then every delivery has a place of its own, in the sequence of acceptance
+    assert [d.message for d in claimed(store)] == [item.message.id for item in [stored, *neighbours, *later]]
+    assert len({d.position for d in claimed(store)}) == 13
 
 
 async def test_a_full_queue_refuses_instead_of_growing(store: Store, store_url: str) -> None:
@@ -195,14 +211,14 @@ async def test_replaying_a_dead_delivery_takes_its_place_in_the_lane_and_names_i
     lease = await own(store)
     first = claimed(store)[0]
     await die(store, first, lease.epoch)
-    before = store.claim("pacs", 0, 10)[1]
+    before = store.claim("pacs", 0, 10)[1].shuffles
     replayed = store.replay_dead([first.id], actor="test", revision="rev2")
-    owed, shuffles = store.claim("pacs", 0, 10)
+    owed, front = store.claim("pacs", 0, 10)
     assert [(o.delivery.position, o.delivery.cause, o.delivery.revision) for o in owed] == [
         (1, first.id, "rev2"),
         (2, "", "rev"),
     ]
-    assert replayed.deliveries == [owed[0].delivery.id] and shuffles == before + 1
+    assert replayed.deliveries == [owed[0].delivery.id] and front.shuffles == before + 1
     assert store.delivery(first.id)["status"] == "replayed"
 
 

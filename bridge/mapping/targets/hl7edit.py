@@ -18,9 +18,10 @@ from bridge.mapping.refs import Names
 from bridge.mapping.scope import Made, Make, Scope
 from bridge.mapping.slices import compile_anchors, slices
 from bridge.mapping.sources import Source, compile_names, compile_source
+from bridge.mapping.survivors import survivors
 
 _HEAD = ("target", "messages", "let", "edits")
-_EDIT = ("each", "when", "let", "add", "copy", "set", "translate", "remove")
+_EDIT = ("each", "when", "let", "add", "surviving", "copy", "set", "translate", "remove")
 _SEGMENT = re.compile(r"[A-Z][A-Z0-9]{2}")
 _FIX = "write a path such as PID-19 or OBR-18.1"
 
@@ -30,6 +31,7 @@ class _Changes:
     """What the edits make of one message, collected from the message as it came and then done in this sequence."""
 
     added: list[str] = field(default_factory=list)
+    survivors: list[tuple[str, str]] = field(default_factory=list)
     copied: list[tuple[str, str]] = field(default_factory=list)
     put: list[tuple[str, str]] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
@@ -90,6 +92,8 @@ def _compile_item(item: Any, place: Place, outer: Names) -> _Edit:
     when = compile_check(item["when"], place.child("when"), names) if "when" in item else None
     steps: list[_Step] = []
     steps += [_adder(name) for name, _ in _listed(item, "add", place, names) if _is_segment(name, place, names)]
+    for name, here in _listed(item, "surviving", place, names):
+        steps += _survivors(name, here, names)
     for target, source, here in _pairs(item, "copy", place, names):
         steps += _copier(target, source, here, names)
     for target, line, here in _pairs(item, "set", place, names):
@@ -137,6 +141,20 @@ def _adder(name: str) -> _Step:
             changes.added.append(name)
 
     return add
+
+
+def _survivors(name: str, place: Place, names: Names) -> list[_Step]:
+    path = _path(name, place, names)
+    if path is None:
+        return []
+    if path.text != f"{path.segment}-{path.field}":
+        names.findings.report(place, "`surviving` is about whole fields of patient identifiers", "for example PID-3")
+
+    def survive(scope: Scope, changes: _Changes) -> None:
+        mine = [segment.number for segment in scope.view.segments(path.segment)]
+        changes.survivors += survivors(scope, path, mine)
+
+    return [survive]
 
 
 def _copier(target: str, source: Any, place: Place, names: Names) -> list[_Step]:
@@ -214,6 +232,8 @@ def _apply(scope: Scope, changes: _Changes) -> bytes:
     editor = scope.message.edit()
     for name in changes.added:
         editor.add_segment(name)
+    for path, er7 in changes.survivors:
+        editor.set_er7(path, er7)
     for source, target in changes.copied:
         editor.copy(source, target)
     for path, text in changes.put:

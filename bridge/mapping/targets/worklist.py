@@ -14,6 +14,7 @@ from bridge.mapping.scope import Made, Make, Scope
 from bridge.mapping.slices import compile_anchors, slices
 from bridge.mapping.sources import Source, compile_names, compile_source
 from bridge.mapping.targets.dicom import Attribute, attribute
+from bridge.mapping.targets.patient import compile_patients
 from bridge.model import StepStatus, UnknownOrder, WorklistDocument, WorklistStep, WorklistUpdate
 from bridge.yamlfile import suggest
 
@@ -63,6 +64,8 @@ def compile_worklist(data: dict[str, Any], place: Place, names: Names) -> Make:
     Lower-case keys are the mapping's own, every other one is a DICOM keyword, or several joined by dots.
     """
     own = {key: value for key, value in data.items() if isinstance(key, str) and key[:1].islower()}
+    if "patient" in data:
+        return compile_patients(own, {key: value for key, value in data.items() if key not in own}, place, names)
     names.findings.unknown_keys(own, _HEAD, place)
     inside = names.inner()
     order = _compile_order(data.get("order"), place.child("order"), inside)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
+from pathlib import Path
 from typing import Any
 
 import hl7
@@ -15,7 +17,8 @@ from bridge.codecs.mllp import wrap
 from bridge.errors import BridgeError, CodecError, Overloaded
 from bridge.ports import Inbound, Reply
 from channels.mllp import MLLP_IN
-from tests.rigs.mllp import SERVICES, Client, Engine, accepted, listening, message, port_of, until
+from channels.mllp_server import MllpSource
+from tests.rigs.mllp import SERVICES, Client, Engine, accepted, certificate, listening, message, port_of, until
 from tests.rigs.need import require_data
 
 # third parties
@@ -142,8 +145,8 @@ async def test_junk_between_frames_is_counted_with_a_sample_and_does_no_harm() -
         await client.close()
         await until(lambda: not source.connections)
 
-    (discarded,) = source.discarded.values()
-    assert discarded.count == 5 + 12 + 2
+    (discarded,) = source.peers.records.values()
+    assert discarded.discarded == 5 + 12 + 2
     assert bytes.fromhex(discarded.sample).startswith(b"hello")
 
 
@@ -158,7 +161,7 @@ async def test_a_client_of_another_protocol_leaves_the_channel_as_it_was(junk: b
         await until(lambda: not source.connections)
 
     assert engine.received == []
-    assert source.discarded["127.0.0.1"].count == len(junk)
+    assert source.peers.records["127.0.0.1"].discarded == len(junk)
 
 
 async def test_bytes_of_any_kind_in_a_frame_are_handed_over_and_refused_by_the_engine_not_the_channel() -> None:
@@ -348,3 +351,207 @@ async def test_a_connection_that_waits_for_us_is_not_idle() -> None:
         engine.gate.set()
         assert len(await client.answers(1)) == 1
         await client.close()
+
+
+async def test_a_peer_that_never_reads_its_answers_is_let_go_and_its_resend_is_answered() -> None:
+    async def at_length(inbound: Inbound) -> Reply:
+        return Reply(ok=True, message="m", body=b"MSH|^~\\&|\rMSA|AA|C1|" + b"x" * 200_000)
+
+    engine = Engine(at_length)
+    async with listening(engine, pipeline=2, frame_timeout="100ms") as source:
+        client = await Client.connect(source)
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        client.writer.write(wrap(message(1)) * 200)
+        await until(lambda: bool(engine.received))
+        await until(lambda: not source.connections)
+        again = await Client.connect(source)
+        await again.send(wrap(message(1)))
+        assert len(await again.answers(1)) == 1
+        client.writer.transport.abort()
+        await again.close()
+
+
+async def test_a_peer_that_half_closes_and_never_reads_is_let_go() -> None:
+    async def at_length(inbound: Inbound) -> Reply:
+        return Reply(ok=True, message="m", body=b"MSH|^~\\&|\rMSA|AA|C1|" + b"x" * 5_000_000)
+
+    async with listening(Engine(at_length), frame_timeout="100ms") as source:
+        client = await Client.connect(source)
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        client.writer.write(wrap(message(1)) * 4)
+        client.writer.write_eof()
+        await until(lambda: bool(source.connections))
+        await until(lambda: not source.connections)
+        client.writer.transport.abort()
+
+
+async def test_a_silent_peer_is_probed_by_the_system() -> None:
+    async with listening(Engine(), keepalive="20s") as source:
+        client = await Client.connect(source)
+        await until(lambda: bool(source.connections))
+        (connection,) = source.connections
+        bound = connection._transport.get_extra_info("socket")
+        assert bound.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert bound.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 20
+        await client.close()
+
+
+# who may connect
+
+
+async def test_one_address_cannot_take_all_connections() -> None:
+    async with listening(Engine(), peer_connections=2) as source:
+        clients = [await Client.connect(source) for _ in range(2)]
+        await until(lambda: len(source.connections) == 2)
+        third = await Client.connect(source)
+        with pytest.raises((ConnectionError, AssertionError)):
+            assert await third.answers(1)
+        other = await Client.connect(source, local_addr=("127.0.0.2", 0))
+        await other.send(wrap(message(1)))
+        assert len(await other.answers(1)) == 1
+        for client in (*clients, other):
+            await client.close()
+
+    assert source.peers.records["127.0.0.1"].refused == 1
+    assert "connections of this address" in source.peers.records["127.0.0.1"].why
+
+
+@pytest.mark.parametrize(
+    ("allow", "welcome"),
+    [
+        (["127.0.0.1"], True),
+        (["10.0.0.0/8", "127.0.0.0/30"], True),
+        (["10.0.0.0/8", "::1"], False),
+        (["127.0.0.2"], False),
+    ],
+)
+async def test_only_peers_on_the_list_are_let_in_and_the_others_are_counted(allow: list[str], welcome: bool) -> None:
+    engine = Engine()
+    async with listening(engine, allow=allow) as source:
+        client = await Client.connect(source)
+        client.writer.write(wrap(message(1)))
+        try:
+            answers = await client.answers(1)
+        except ConnectionError:
+            answers = []
+        client.writer.transport.abort()
+
+    assert len(answers) == len(engine.received) == welcome
+    assert source.peers.refused_connections == (not welcome)
+    assert [record.why for record in source.peers.records.values()] == (
+        [] if welcome else ["the address is not on the list of those that may connect"]
+    )
+
+
+async def test_an_ipv4_peer_on_an_ipv6_socket_is_known_by_its_ipv4_address() -> None:
+    async with listening(Engine(), allow=["10.1.2.0/24"]) as source:
+        assert not source.refusal("::ffff:10.1.2.3")
+        assert source.refusal("::ffff:10.1.3.3")
+        assert source.refusal("fe80::1%eth0")
+
+
+def test_an_allow_list_that_is_no_address_is_refused() -> None:
+    with pytest.raises(ValueError):
+        MLLP_IN.settings.model_validate({"type": "mllp-in", "listen": "127.0.0.1:0", "allow": ["ris.example"]})
+
+
+# certificates
+
+
+def renewed(folder: Path, name: str) -> None:
+    """Put another certificate where the former was, as certificate managers do."""
+    fresh = folder / "fresh"
+    fresh.mkdir(exist_ok=True)
+    certificate(fresh, name)
+    for ending in ("key", "pem"):
+        (fresh / f"{name}.{ending}").replace(folder / f"{name}.{ending}")
+
+
+async def shown(source: MllpSource) -> bytes:
+    """The certificate that the channel shows to a new connection, DER."""
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    client = await Client.connect(source, ssl=trusting)
+    found: bytes = client.writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    client.writer.transport.abort()
+    return found
+
+
+def der(path: Path) -> bytes:
+    return ssl.PEM_cert_to_DER_cert(path.read_text())
+
+
+async def test_a_renewed_certificate_is_shown_without_a_restart_and_open_connections_stay(tmp_path: Path) -> None:
+    certificate(tmp_path, "ours")
+    tls = {"certificate": str(tmp_path / "ours.pem"), "key": str(tmp_path / "ours.key")}
+    async with listening(Engine(), tls=tls) as source:
+        before = ssl.create_default_context(cafile=tmp_path / "ours.pem")
+        open_one = await Client.connect(source, ssl=before)
+        assert await shown(source) == der(tmp_path / "ours.pem")
+
+        renewed(tmp_path, "ours")
+
+        assert await shown(source) == der(tmp_path / "ours.pem")
+        after = ssl.create_default_context(cafile=tmp_path / "ours.pem")
+        fresh = await Client.connect(source, ssl=after)
+        for client in (open_one, fresh):
+            await client.send(wrap(message(1)))
+            assert [one.code for one in await client.answers(1)] == ["AA"]
+            client.writer.transport.abort()
+
+
+async def test_a_renewal_that_is_half_written_leaves_the_former_certificate_in_use(tmp_path: Path) -> None:
+    certificate(tmp_path, "ours")
+    first = der(tmp_path / "ours.pem")
+    tls = {"certificate": str(tmp_path / "ours.pem"), "key": str(tmp_path / "ours.key")}
+    async with listening(Engine(), tls=tls) as source:
+        (tmp_path / "ours.pem").write_text("-----BEGIN CERTIFICATE-----\n")
+        assert await shown(source) == first
+        (tmp_path / "ours.pem").unlink()
+        assert await shown(source) == first
+
+        renewed(tmp_path, "ours")
+
+        assert await shown(source) == der(tmp_path / "ours.pem") != first
+
+
+async def test_a_sender_whose_authority_was_removed_is_no_longer_let_in(tmp_path: Path) -> None:
+    for name in ("ours", "former", "next"):
+        certificate(tmp_path, name)
+    trusted = tmp_path / "trusted.pem"
+    trusted.write_bytes((tmp_path / "former.pem").read_bytes())
+    tls = {"certificate": str(tmp_path / "ours.pem"), "key": str(tmp_path / "ours.key"), "ca": str(trusted)}
+    contexts = {name: ssl.create_default_context(cafile=tmp_path / "ours.pem") for name in ("former", "next")}
+    for name, context in contexts.items():
+        context.load_cert_chain(tmp_path / f"{name}.pem", tmp_path / f"{name}.key")
+
+    async def answered(source: MllpSource, name: str) -> bool:
+        try:
+            client = await Client.connect(source, ssl=contexts[name])
+            await client.send(wrap(message(1)))
+            found = await client.answers(1)
+        except OSError:
+            return False
+        client.writer.transport.abort()
+        return len(found) == 1
+
+    async with listening(Engine(), tls=tls) as source:
+        assert [await answered(source, name) for name in ("former", "next")] == [True, False]
+
+        trusted.write_bytes((tmp_path / "next.pem").read_bytes())
+
+        assert [await answered(source, name) for name in ("former", "next")] == [False, True]
+
+
+@pytest.mark.parametrize("hello", [b"", b"GET / HTTP/1.1\r\n\r\n", wrap(message(1))])
+async def test_a_tls_handshake_that_fails_is_counted(hello: bytes, tmp_path: Path) -> None:
+    certificate(tmp_path, "ours")
+    tls = {"certificate": str(tmp_path / "ours.pem"), "key": str(tmp_path / "ours.key")}
+    async with listening(Engine(), tls=tls, frame_timeout="200ms") as source:
+        plain = await Client.connect(source)
+        await plain.send(hello)
+        await until(lambda: source.peers.refused_connections == 1)
+        plain.writer.transport.abort()
+
+    assert "TLS handshake" in source.peers.records["unknown"].why
+    assert not source._shaking

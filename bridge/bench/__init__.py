@@ -1,0 +1,31 @@
+"""``radbridge bench``: how fast the engine is on this machine, and how far from what the machine could do at best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+SUBJECTS = ("flow",)
+"""What can be measured: ``flow`` is MLLP in, durable, routed, edited, MLLP out in sequence."""
+
+
+def run_bench(
+    *,
+    json: bool = False,
+    subject: str = "flow",
+    connections: Sequence[int] = (1, 8, 32),
+    messages: Sequence[int] = (2000, 6000, 12000),
+    folder: Path | None = None,
+) -> int:
+    """Measure and print; 0 when everything arrived, once, edited and in sequence, else 1.
+
+    ``messages[i]`` are sent over ``connections[i]`` connections. ``folder`` is where the engine's data is kept while it
+    runs (default: a temporary folder below /var/tmp). No figure makes it fail. Raises BridgeError for an unknown
+    subject and for an engine that does not start.
+    """
+    from bridge.bench import flow
+    from bridge.errors import NotFound
+
+    if subject not in SUBJECTS:
+        raise NotFound(f"no bench called {subject}", fix="one of " + ", ".join(SUBJECTS))
+    return flow.run(json=json, levels=list(zip(connections, messages, strict=True)), folder=folder)

@@ -1,0 +1,1 @@
+"""The command's parts, one file for each kind of work. Whatever is heavy is imported when a command runs."""

@@ -1,0 +1,1 @@
+"""The web end of a node: admin API, health, metrics and a status page."""

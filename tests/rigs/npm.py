@@ -1,0 +1,50 @@
+"""Programs of the npm registry that tests talk to; installed on first use, outside of the repository.
+
+Into ``$RADBRIDGE_RIGS`` (default ``~/.cache/radbridge-rigs``). Without node or npm the tests that need one are skipped,
+or fail where ``RADBRIDGE_REQUIRE_ALL=1``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+from tests.rigs.need import missing, require
+
+
+def installed(rig: Path, script: str) -> list[str]:
+    """The command that runs ``script`` of the folder ``rig``, which holds a package.json too."""
+    node, folder = require("node", "nodejs"), _install(rig)
+    code = (rig / script).read_bytes()
+    file = folder / f"{Path(script).stem}-{hashlib.sha256(code).hexdigest()[:12]}.mjs"
+    file.write_bytes(code)
+    return [node, str(file)]
+
+
+def _install(rig: Path) -> Path:
+    package = (rig / "package.json").read_bytes()
+    rigs = Path(os.environ.get("RADBRIDGE_RIGS") or Path.home() / ".cache" / "radbridge-rigs")
+    folder = rigs / f"{rig.name.replace('_', '-')}-{hashlib.sha256(package).hexdigest()[:12]}"
+    if folder.is_dir():
+        return folder
+    npm = [require("npm"), "install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"]
+    rigs.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=rigs) as temporary:
+        fresh = Path(temporary) / "rig"
+        fresh.mkdir()
+        (fresh / "package.json").write_bytes(package)
+        try:
+            subprocess.run(npm, cwd=fresh, capture_output=True, text=True, timeout=240, check=True)
+        except subprocess.TimeoutExpired:
+            missing(rig.name, "npm could not install it in 240 s")
+        except subprocess.CalledProcessError as error:
+            missing(rig.name, f"npm could not install it: {error.stderr.strip()[-300:]}")
+        try:
+            fresh.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+    return folder
