@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -12,25 +11,19 @@ from typing import Any
 import structlog
 
 from bridge.engine import metrics
-from bridge.engine.lane import Entry, Lanes
+from bridge.engine.feed import SWEEP, Feed, within
+from bridge.engine.lane import Entry
 from bridge.engine.render import Renderer
 from bridge.engine.retry import Verdict, describe, judge, wait_for
-from bridge.errors import BridgeError, StoreUnavailable, Unreachable
+from bridge.errors import BridgeError, Unreachable
 from bridge.message import DeliveryStatus
 from bridge.ports import Answer, Outgoing, Projection, Sink, SinkSettings
-from bridge.store.deliveries import WINDOW_BYTES, Owed
+from bridge.store.deliveries import Owed
 from bridge.store.finish import Fenced, Finish, Finished
 from bridge.store.leases import Lease
 from bridge.store.store import Store
 
 log = structlog.get_logger(__name__)
-
-WINDOW = 64
-"""Deliveries claimed ahead."""
-OFFERED = 1024
-"""Most deliveries, and WINDOW_BYTES the most bytes of messages, that wait in memory for room in the window."""
-SWEEP = 1.0
-"""Seconds after which the owner looks for what no bell announced."""
 
 
 @dataclass(slots=True)
@@ -44,7 +37,7 @@ class Away:
 
 
 class Deliverer:
-    """Serves one destination while this process holds its lease. ``bell`` is set when something new is owed."""
+    """Serves one destination while this process holds its lease."""
 
     def __init__(
         self,
@@ -57,27 +50,17 @@ class Deliverer:
     ) -> None:
         self.destination, self.settings = destination, settings
         self._done = metrics.DELIVERED.labels(destination, "done")
-        self.bell = asyncio.Event()
         self.away: Away | None = None
-        self._store, self._renderer, self._lease = store, renderer, lease
+        self._store, self._renderer = store, renderer
         self._end: Sink | None = None
         self._projection: Projection | None = None
         if isinstance(end, Projection):
             self._projection = end
         else:
             self._end = end
-        self._lanes = Lanes()
-        self._epoch = 0
-        self._after = 0
-        self._reached = 0
-        """All that is owed up to this position has been seen here, and no key is parked; 0: that is not known."""
-        self._offered: deque[Owed] = deque()
-        """Handed over and not yet looked at, without a gap in their positions."""
-        self._offered_bytes = 0
-        self._deaths = 0
-        self._shuffles = -1
         self._work = asyncio.Event()
-        self._room = asyncio.Event()
+        self._feed = Feed(destination, store, renderer, lease, self._work)
+        self._lanes = self._feed.lanes
         self._probing = False
         self._stopping = False
         self._marking: set[asyncio.Task[None]] = set()
@@ -85,16 +68,14 @@ class Deliverer:
     async def run(self) -> None:
         """Deliver until :meth:`stop`, or until cancelled: then what is under way is sent again by the next owner."""
         self._stopping = False
-        self._lanes.forget_waiting()
-        self._lanes.busy.clear()
-        self._forget_offered()
-        self._after = 0
-        feed = asyncio.create_task(self._feed())
+        self._feed.restart()
+        feed = asyncio.create_task(self._feed.run())
         hands = [asyncio.create_task(self._hand()) for _ in range(self.settings.parallel)]
         try:
-            done, _ = await asyncio.wait([feed, *hands], return_when=asyncio.FIRST_EXCEPTION)
-            for task in done:
-                task.result()
+            either: list[asyncio.Future[Any]] = [feed, asyncio.gather(*hands)]
+            done, _ = await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            for ended in done:
+                ended.result()
         finally:
             for task in (feed, *hands):
                 task.cancel()
@@ -102,116 +83,15 @@ class Deliverer:
     def stop(self) -> None:
         """Send nothing more; :meth:`run` returns when what is under way has ended."""
         self._stopping = True
-        for event in (self._work, self._room, self.bell):
-            event.set()
+        self._work.set()
 
     def ring(self) -> None:
         """Something new may be owed, or the lease is a new one: look for it."""
-        self._reached = 0
-        self.bell.set()
-        self._room.set()
+        self._feed.ring()
 
     def offer(self, owed: Owed) -> None:
-        """Something was just accepted by this process: it need not be read back from the store if nothing is missing
-        before it. Called in the sequence of acceptance."""
-        lease, position = self._lease(), owed.delivery.position
-        if lease is None or not lease.valid:
-            return
-        gap = bool(self._offered) and position != self._offered[-1].delivery.position + 1
-        if gap or len(self._offered) == OFFERED or self._offered_bytes + len(owed.raw) > WINDOW_BYTES:
-            self._forget_offered()
-        if len(owed.raw) <= WINDOW_BYTES:
-            self._offered.append(owed)
-            self._offered_bytes += len(owed.raw)
-        self.bell.set()
-
-    def _forget_offered(self) -> None:
-        """What was handed over is to be claimed instead."""
-        self._offered.clear()
-        self._offered_bytes = self._reached = 0
-
-    # claiming; what is known when a claim starts is left out of it, though it may have ended when the claim has
-
-    async def _feed(self) -> None:
-        while not self._stopping:
-            self._room.clear()
-            self.bell.clear()
-            came = not self._reached and await self._refill()
-            came = await self._take_offered() or came
-            if came:
-                self._work.set()
-                if len(self._lanes.waiting) >= WINDOW // 2:
-                    await self._room.wait()
-                if self._offered or not self._reached:
-                    continue
-            if not await within(SWEEP, self.bell):
-                self._after = 0
-            if not self._offered:
-                self._reached = 0
-
-    async def _take_offered(self) -> bool:
-        """Move what was handed over into the window; whether anything was."""
-        lease, offered = self._lease(), self._offered
-        if not self._reached or lease is None or not lease.valid or lease.epoch != self._epoch:
-            self._reached = 0
-            return False
-        while offered and offered[0].delivery.position <= self._reached:
-            self._offered_bytes -= len(offered.popleft().raw)
-        fresh = [offered.popleft() for _ in range(min(len(offered), WINDOW - len(self._lanes.waiting)))]
-        if not fresh:
-            return False
-        self._offered_bytes -= sum(len(owed.raw) for owed in fresh)
-        if fresh[0].delivery.position != self._reached + 1:
-            self._forget_offered()
-            self.bell.set()
-            return False
-        self._reached = fresh[-1].delivery.position
-        return await self._prepare(fresh)
-
-    async def _prepare(self, owed: list[Owed]) -> bool:
-        """Render and put into the window; what a death meanwhile made stale is dropped, and claimed again."""
-        deaths = self._deaths
-        entries = await self._renderer.prepare(owed)
-        if deaths != self._deaths:
-            return True
-        now = time.monotonic()
-        for entry in entries:
-            entry.due = now + entry.owed.wait_ms / 1000 if entry.owed.wait_ms > 0 else 0.0
-        self._lanes.add(entries)
-        self._after = max(self._after, owed[-1].delivery.position)
-        return True
-
-    async def _refill(self) -> bool:
-        """Claim what fits into the window; whether anything came."""
-        lease = self._lease()
-        if lease is None or not lease.valid:
-            self._lanes.forget_waiting()
-            return False
-        if lease.epoch != self._epoch:
-            self._epoch, self._after = lease.epoch, 0
-            self._lanes.forget_waiting()
-        if self._lanes.idle:
-            self._after = 0
-        limit = WINDOW - len(self._lanes.waiting)
-        if limit <= 0:
-            return True
-        known, deaths = self._lanes.known(), self._deaths
-        if self._after == 0:
-            limit += len(known)
-        try:
-            owed, front = await asyncio.to_thread(self._store.claim, self.destination, self._after, limit)
-        except StoreUnavailable as error:
-            log.warning("claim_failed", destination=self.destination, what=error.what)
-            return False
-        if deaths != self._deaths:
-            return True
-        if front.shuffles != self._shuffles:
-            self._shuffles, self._after = front.shuffles, 0
-            self._lanes.forget_waiting()
-            return await self._refill()
-        self._reached = 0 if front.parked or front.more else front.last
-        fresh = [item for item in owed if item.delivery.id not in known]
-        return bool(fresh) and await self._prepare(fresh)
+        """Something was just accepted by this process; see :meth:`Feed.offer`."""
+        self._feed.offer(owed)
 
     # sending
 
@@ -224,9 +104,8 @@ class Deliverer:
             await self._attempt(entry)
 
     def _next(self) -> Entry | None:
-        lease = self._lease()
-        if lease is None or not lease.valid or lease.epoch != self._epoch:
-            self._room.set()
+        if not self._feed.owned:
+            self._feed.want()
             return None
         if len(self._lanes.unmarked) + len(self._lanes.busy) >= self.settings.repeat:
             return None
@@ -235,8 +114,7 @@ class Deliverer:
             return None
         entry = self._lanes.take(now)
         self._probing = entry is not None and self.away is not None
-        if len(self._lanes.waiting) < WINDOW // 2:
-            self._room.set()
+        self._feed.want()
         return entry
 
     async def _wait(self) -> None:
@@ -273,7 +151,7 @@ class Deliverer:
         await self._store.finish(
             Finish(
                 delivery,
-                self._epoch,
+                self._feed.epoch,
                 DeliveryStatus.DONE,
                 sent=outgoing.data,
                 apply=lambda tx: projection.apply(tx, outgoing),
@@ -295,7 +173,11 @@ class Deliverer:
             return
         self._lanes.sent(entry)
         finish = Finish(
-            entry.owed.delivery, self._epoch, DeliveryStatus.DONE, answer=answer.summary, sent=entry.rendered or b""
+            entry.owed.delivery,
+            self._feed.epoch,
+            DeliveryStatus.DONE,
+            answer=answer.summary,
+            sent=entry.rendered or b"",
         )
         try:
             future = self._store.finish(finish)
@@ -344,7 +226,7 @@ class Deliverer:
         self._report(entry, error, verdict, wait)
         finish = Finish(
             delivery,
-            self._epoch,
+            self._feed.epoch,
             verdict.status,
             retry_in=wait,
             error=delivery.error,
@@ -363,11 +245,7 @@ class Deliverer:
                 entry.failure = entry.failure or error
                 verdict = judge(Unreachable("the store is away"), 0, policy)
         if verdict.status is DeliveryStatus.DEAD:
-            self._lanes.marked(delivery.id)
-            self._lanes.forget_waiting()
-            self._after, self._deaths = 0, self._deaths + 1
-            self.ring()
-            self._room.set()
+            self._feed.died(delivery.id)
         else:
             if entry.rendered is None and verdict.counted:
                 entry.failure = None
@@ -405,20 +283,3 @@ class Deliverer:
             log.error("delivery_died", **facts, **(delivery.error or {}))
         elif verdict.scope == "delivery":
             log.warning("delivery_failed", **facts, retry_in=round(wait, 3), **(delivery.error or {}))
-
-
-async def within(seconds: float, event: asyncio.Event) -> bool:
-    """Wait until ``event`` is set, but not longer; whether it was set by somebody else."""
-    late = False
-
-    def over() -> None:
-        nonlocal late
-        late = not event.is_set()
-        event.set()
-
-    timer = asyncio.get_running_loop().call_later(seconds, over)
-    try:
-        await event.wait()
-    finally:
-        timer.cancel()
-    return not late

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from tests.rigs import laws
@@ -94,6 +95,24 @@ async def test_while_the_database_is_away_senders_are_told_to_come_again(
         sender.close()
         await until(lambda: len(here.pacs.ids) == 3, "all three", here.node)
     assert [arrival.id for arrival in here.pacs.arrivals] == ["C1", "C2", "C3"]
+
+
+async def test_a_database_that_refuses_for_a_while_stops_nothing_for_good(tmp_path: Path, postgres_url: str) -> None:
+    async with site(tmp_path, postgres_url) as here:
+        sender = Sender(here.journal, here.port)
+        await sender.send(order("C1", "P1", 1))
+        await until(lambda: here.pacs.ids == {"C1"}, "the first one", here.node)
+
+        # When leases cannot be renewed until they have run out, though the database answers
+        with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as by_hand:
+            by_hand.execute("ALTER TABLE lease RENAME TO lease_away")
+            await here.node.says("leases_not_renewed", times=4)
+            by_hand.execute("ALTER TABLE lease_away RENAME TO lease")
+
+        # Then the node goes on by itself
+        await sender.send(order("C2", "P1", 1, "XO"))
+        sender.close()
+        await until(lambda: here.pacs.ids == {"C1", "C2"}, "the second one", here.node)
 
 
 @pytest.fixture

@@ -16,8 +16,9 @@ _TYPES = [b"ORM^O01", b"ORU^R01^ORU_R01", b"ADT^A40", b"ACK", b"", b"^", b"ACK^^
 _VERSIONS = [b"2.1", b"2.3", b"2.3.1", b"2.4", b"2.5.1", b"2.8", b"", b"9" * 30, b"2.x", b"2.5.1^FRA&ISO"]
 _SEGMENTS = [b"PID|1||A^^^H&1.2&ISO~B^^^O", b"MRG|C^^^H", b"ORC|NW|P1^RIS|F1^PACS", b"OBR|1|P1|F1", b"OBX|1|TX|X||text",
              b"MSA|AE|C1|why", b"ERR||PID^1^5|101^x^HL70357|E", b"ERR|PID^1^5^101&x", b"IPC|ACC1^RIS", b"SCH||||",
-             b"FHS|^~\\&", b"BHS|^~\\&|", b"BTS|1", b"FTS|x", b"MRG|A^^^H~B^^^O", b"MSH|^~\\&|A|B|C|D|2026||ACK|1|P|2.5", b"Z", b"PID",
-             b"ZZ1|\\Zlocal\\"]  # fmt: skip
+             b"FHS|^~\\&", b"BHS|^~\\&|", b"BTS|1", b"FTS|x", b"MRG|A^^^H~B^^^O",
+             b"MSH|^~\\&|A|B|C|D|2026||ACK|1|P|2.5", b"Z",
+             b"PID", b"ZZ1|\\Zlocal\\"]  # fmt: skip
 _ESCAPES = [b"\\F\\", b"\\S\\", b"\\T\\", b"\\R\\", b"\\E\\", b"\\P\\", b"\\H\\", b"\\N\\", b"\\.br\\", b"\\.sp 3\\",
             b"\\X0D\\", b"\\X1C0D\\", b"\\XE9\\", b"\\X1B2442\\", b"\\X0\\", b"\\Zx\\", b"\\C2842\\", b"\\M2442\\",
             b"\\", b"\\\\"]  # fmt: skip

@@ -72,7 +72,7 @@ async def delivering(store: Store, sink: ScriptedSink, **values: object) -> Asyn
     renderer = Renderer(store, no_plan, Workers())  # type: ignore[arg-type]
     deliverer = Deliverer("pacs", sink, settings(**values), store, renderer, lambda: leases[0])
     loop = asyncio.get_running_loop()
-    store.on_commit = lambda names: loop.call_soon_threadsafe(deliverer.bell.set) and None
+    store.on_commit = lambda names: loop.call_soon_threadsafe(deliverer.ring) and None
     task = asyncio.create_task(deliverer.run())
     try:
         yield deliverer
@@ -255,7 +255,7 @@ async def test_no_more_than_the_bound_is_sent_without_being_marked(store: Store)
 async def test_without_a_lease_nothing_leaves(store: Store) -> None:
     sink = ScriptedSink()
     async with delivering(store, sink) as deliverer:
-        deliverer._lease = lambda: None
+        deliverer._feed._lease = lambda: None
         await store.accept(acceptance("C1", "pacs"))
         await asyncio.sleep(0.3)
     assert sink.seen == []

@@ -98,7 +98,7 @@ async def test_what_is_handed_over_arrives_without_being_read_back(store: Counti
     async with node(store) as (made, sink):
         # Given a deliverer that knows all there is
         await store.accept(acceptance("C0", "pacs"))
-        await until(lambda: len(sink.taken) == 1 and made.deliverer._reached == 1, 60)
+        await until(lambda: len(sink.taken) == 1 and made.deliverer._feed._reached == 1, 60)
         before, began = store.claims, time.monotonic()
         # When more is accepted
         for number in range(1, 50):
