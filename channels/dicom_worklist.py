@@ -126,7 +126,7 @@ class DicomWorklist:
         """Bring a worklist document into the projection, inside the delivery's transaction. Raises Permanent."""
         try:
             document = WorklistDocument.from_json(outgoing.data)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise Permanent(
                 "not a worklist document", fix="name a mapping with `target: worklist` in the route", kind="syntax"
             ) from None

@@ -35,7 +35,8 @@ CONDITIONS = {
 
 _STANDARD = delimiters(b"|^~\\&")
 _CONTROL = bytes(range(32))
-_ASCII = bytes(range(127)) + b"?" * 129
+_ASCII = bytes(range(127)) + b" " * 129
+"""What is not ASCII becomes a space, which is never a delimiter."""
 _MSH = re.compile(rb"(?<![A-Za-z0-9])MSH[^\r\n]*")
 
 
@@ -142,7 +143,7 @@ def _question(message: Hl7Message | None, raw: bytes) -> tuple[Delimiters, list[
     if message is not None:
         return message.delimiters, message.fields(0), message.codec
     found = _MSH.search(raw[:4096])
-    line = SHIFTED.sub(b"?", found[0]) if found else b""
+    line = SHIFTED.sub(b" ", found[0]) if found else b""
     if len(line) < 8:
         return _STANDARD, [b"|", _STANDARD.encoding], "ascii"
     separator = line[3:4]

@@ -127,7 +127,7 @@ def _remark(cut: Batch, text: str) -> None:
 
 def _reply_header(header: bytes, control_id: str, now: datetime) -> bytes:
     """FHS or BHS of the answer: sender and receiver change places, field 12 refers to the other's control id."""
-    separator = header[3:4] or b"|"
+    separator = _separator(header)
     fields = header.split(separator)
     fields += [b""] * (12 - len(fields))
     stamp = now.strftime("%Y%m%d%H%M%S%z").encode()
@@ -135,8 +135,13 @@ def _reply_header(header: bytes, control_id: str, now: datetime) -> bytes:
     return separator.join([*turned, control_id.encode(), fields[10]]) + b"\r"
 
 
+def _separator(header: bytes) -> bytes:
+    mark = header[3:4]
+    return b"|" if mark in _NEVER else mark
+
+
 def _trailer(header: bytes, name: bytes, count: int, remark: bytes) -> bytes:
-    separator = header[3:4] or b"|"
+    separator = _separator(header)
     return separator.join([name, str(count).encode(), remark] if remark else [name, str(count).encode()]) + b"\r"
 
 

@@ -128,7 +128,8 @@ class Editor:
 
     def _joined(self) -> bytes:
         message = self._message
-        body, separator = memoryview(message.body), self._marks.field
+        original, separator = message.body, self._marks.field
+        body = memoryview(original)
         pieces: list[bytes | memoryview] = [body[: message.span(0)[0]]]
         pending: bytes | memoryview = b""
         for line in self._lines:
@@ -136,7 +137,7 @@ class Editor:
                 pieces += (message.terminator, separator.join(line.fields or ()))
                 continue
             start, end, following = message.span(line.number)
-            if message.body[start] == _FEED:
+            if original[start] == _FEED:
                 pending = body[message.span(line.number - 1)[1] : start]
             pieces += (pending, body[start:end] if line.fields is None else separator.join(line.fields))
             pending = body[end:following]

@@ -8,6 +8,7 @@ sequence can make a segment, field or component. HL7 v2 chapter 2.
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from bridge.codecs import charset as charsets
@@ -25,9 +26,8 @@ __all__ = ["NULL", "Hl7Message", "Segment", "View", "compile_path", "parse"]
 
 _BOM = b"\xef\xbb\xbf"
 _LARGE = 1 << 16
-_HUGE = 1 << 20
 _MOST = 500_000
-"""Segments in one message; more would cost far more memory than their bytes."""
+"""Lines of one message; more would cost far more memory than their bytes."""
 _LINE = re.compile(rb"[^\r\n]+")
 _MSH_FIX = "send one HL7 v2 message in ER7 encoding, beginning with MSH"
 _NAMES: dict[bytes, str] = {}
@@ -38,7 +38,7 @@ def parse(raw: bytes, charset: str = "") -> Hl7Message:
     """Read one ER7 message. ``charset`` (HL7 table 0211) holds when MSH-18 is empty.
 
     Raises CodecError: no MSH, broken delimiters, a batch, a second MSH, no message type, bytes outside the declared
-    character set, more than 500,000 segments. Reading values afterwards raises nothing for what is in the message.
+    character set, 500,000 lines. Reading values afterwards raises nothing for what is in the message.
     """
     return Hl7Message(raw, charset)
 
@@ -59,7 +59,8 @@ class Hl7Message(View):
         self.raw = self.body = raw
         start = 0 if raw.startswith(b"MSH") else _message_start(raw)
         msh = _read_msh(raw, start)
-        if b"\x1b" in raw:
+        shifts = b"\x1b" in raw
+        if shifts:
             msh = _without_shifts(raw, start, default_charset) or msh
         self.delimiters: Delimiters = delimiters(msh[0] + msh[1])
         declared = _declared(msh)
@@ -71,7 +72,7 @@ class Hl7Message(View):
         self.charset = self.codec = found.codec
         if found.codec in charsets.OPAQUE:
             self.body, self.codec = raw.decode(found.codec).encode(), "utf-8"
-        if self.body is not raw or b"\x1b" in raw:
+        if shifts or self.body is not raw:
             msh = _read_msh(self.body, start)
             self.delimiters = delimiters(msh[0] + msh[1])
             if _declared(msh) != declared:
@@ -90,8 +91,6 @@ class Hl7Message(View):
 
     def _find_segments(self, start: int) -> None:
         body, separator = self.body, self.delimiters.field
-        if len(body) > _HUGE and body.count(b"\r") + body.count(b"\n") > _MOST:
-            raise CodecError(f"more than {_MOST} segments", at="MSH", fix="send shorter messages")
         known = _NAMES if separator == b"|" else {}
         self._spans = spans = _lines(body, start)
         self.names = names = [known.get(body[begin : begin + 4], "") for begin, _ in spans]
@@ -287,9 +286,14 @@ def _lines(body: bytes, start: int) -> list[tuple[int, int]]:
     find, size = body.find, len(body)
     feeds = find(b"\n", start) >= 0
     if feeds and body.startswith(b"\n", _line_end(body, start)):
-        return [match.span() for match in _LINE.finditer(body, start)]
+        found = [match.span() for match in islice(_LINE.finditer(body, start), _MOST)]
+        if len(found) == _MOST:
+            raise _too_many()
+        return found
     found = []
-    while start < size:
+    for _ in range(_MOST):
+        if start >= size:
+            return found
         end = find(b"\r", start)
         if end < 0:
             end = size
@@ -298,7 +302,11 @@ def _lines(body: bytes, start: int) -> list[tuple[int, int]]:
         if end > start:
             found.append((start, end))
         start = end + 1
-    return found
+    raise _too_many()
+
+
+def _too_many() -> CodecError:
+    return CodecError(f"{_MOST} lines", at="MSH", fix="send shorter messages")
 
 
 def _name(segment: bytes, separator: bytes, known: dict[bytes, str]) -> str:

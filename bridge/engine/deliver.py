@@ -25,6 +25,9 @@ from bridge.store.store import Store
 
 log = structlog.get_logger(__name__)
 
+PATIENCE = 0.005
+"""Seconds that the mark of what was sent waits for a commit to share, while less than half of the bound is unmarked."""
+
 
 @dataclass(slots=True)
 class Away:
@@ -179,8 +182,9 @@ class Deliverer:
             answer=answer.summary,
             sent=entry.rendered or b"",
         )
+        soon = 2 * len(self._lanes.unmarked) > self.settings.repeat
         try:
-            future = self._store.finish(finish)
+            future = self._store.finish(finish, patience=0.0 if soon else PATIENCE)
         except BridgeError:
             self._spawn(self._mark_later(finish))
             return

@@ -109,7 +109,7 @@ _RECEIPTS = PreparedIn(
 def _receipts(tx: Connection, scopes: set[bytes]) -> dict[bytes, dict[bytes, tuple[str, bytes]]]:
     found: dict[bytes, dict[bytes, tuple[str, bytes]]] = {}
     if scopes:
-        for scope, digest, message, answer in _RECEIPTS.run(tx, scopes):
+        for scope, digest, message, answer in _RECEIPTS.rows(tx, scopes):
             found.setdefault(bytes(scope), {})[bytes(digest)] = (message, bytes(answer))
     return found
 
@@ -119,7 +119,7 @@ def _kept(tx: Connection, messages: Sequence[Message]) -> set[str]:
     if not messages:
         return set()
     days = [message.day for message in messages]
-    return set(_KEPT.run(tx, [message.id for message in messages], first=min(days), last=max(days)).scalars())
+    return {row[0] for row in _KEPT.rows(tx, [message.id for message in messages], first=min(days), last=max(days))}
 
 
 def _insert_receipts(tx: Connection, fresh: list[tuple[Acceptance, bytes]]) -> None:
@@ -175,7 +175,8 @@ _ALLOT = Prepared(
 
 def _allot(tx: Connection, destination: str, count: int) -> int:
     """The last of ``count`` new positions. The counter row is made by :func:`ensure_destinations`."""
-    return int(_ALLOT.run(tx, {"d": destination, "n": count}).scalar_one())
+    ((last,),) = _ALLOT.rows(tx, {"d": destination, "n": count})
+    return int(last)
 
 
 def ensure_destinations(tx: Connection, names: Sequence[str]) -> None:

@@ -35,7 +35,7 @@ class Frozen:
 
 
 class Freeze:
-    """Writes rendered bytes before the first attempt (law 5). Items: Frozen; results: None."""
+    """Writes rendered bytes before the first attempt (law 5). Items: lists of Frozen; results: None."""
 
     order = 20
     _statement = Prepared(
@@ -44,12 +44,13 @@ class Freeze:
         .values(payload=bindparam("p"), context=bindparam("c"))
     )
 
-    def run(self, tx: Connection, items: Sequence[Frozen]) -> list[None]:
+    def run(self, tx: Connection, items: Sequence[list[Frozen]]) -> list[None]:
         rows = [
-            {"d": item.delivery, "p": item.payload, "c": json.dumps(item.context) if item.context else None}
+            {"d": one.delivery, "p": one.payload, "c": json.dumps(one.context) if one.context else None}
             for item in items
+            for one in item
         ]
-        self._statement.run_many(tx, rows)
+        self._statement.many(tx, rows)
         return [None] * len(items)
 
 
@@ -186,21 +187,21 @@ _RELEASE_PARKED = PreparedIn(lambda ids: delete(t.parked_key).where(t.parked_key
 
 def _epochs(tx: Connection, destinations: set[str]) -> dict[str, int]:
     """Current epochs, locked until commit so that ownership cannot change under a finish."""
-    return {row[0]: row[1] for row in _EPOCHS.run(tx, destinations)}
+    return {row[0]: row[1] for row in _EPOCHS.rows(tx, destinations)}
 
 
 def end_deliveries(tx: Connection, rows: list[dict[str, Any]]) -> None:
     """Move deliveries from the hot tables to the log. Safe to run twice for the same delivery."""
     ids = [row["id"] for row in rows]
-    gone = set(_DELETE.run(tx, ids).scalars())
+    gone = {row[0] for row in _DELETE.rows(tx, ids)}
     _INSERT_LOG.run(tx, [row for row in rows if row["id"] in gone])
     release(tx, ids)
 
 
 def release(tx: Connection, ids: list[str]) -> None:
     """Give back the lane keys that these deliveries hold."""
-    _RELEASE_KEYS.run(tx, ids)
-    _RELEASE_PARKED.run(tx, ids)
+    _RELEASE_KEYS.rows(tx, ids)
+    _RELEASE_PARKED.rows(tx, ids)
 
 
 def log_row(delivery: Delivery, status: DeliveryStatus, answer: str, sent: bytes) -> dict[str, Any]:

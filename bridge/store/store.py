@@ -66,11 +66,14 @@ class Store:
 
     async def freeze(self, frozen: list[Frozen]) -> None:
         """Keep rendered bytes before they leave; returns once synced."""
-        await asyncio.gather(*(self._writer.submit(self._freeze, item) for item in frozen))
+        await self._writer.submit(self._freeze, frozen)
 
-    def finish(self, finish: Finish) -> asyncio.Future[Finished]:
-        """Record how an attempt ended. The future raises Fenced, or what a projection raised."""
-        return self._writer.submit(self._finish, finish)
+    def finish(self, finish: Finish, *, patience: float = 0.0) -> asyncio.Future[Finished]:
+        """Record how an attempt ended. The future raises Fenced, or what a projection raised.
+
+        ``patience``: seconds that it may wait for others to share their commit.
+        """
+        return self._writer.submit(self._finish, finish, patience=patience)
 
     async def leases(self, owner: str, destinations: Iterable[str], *, alone: bool) -> list[leases.Lease]:
         """Take or renew ownership; see :func:`bridge.store.leases.take`."""

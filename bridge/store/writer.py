@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
 
-from bridge.errors import Overloaded, StoreUnavailable
+from bridge.errors import BridgeError, Overloaded, StoreUnavailable
 from bridge.store.database import Database
 
 log = structlog.get_logger(__name__)
@@ -54,6 +54,10 @@ class Writer:
         self._queue = queue
         self._database = database
         self._after_commit = after_commit
+        self._gathering: deque[Job] = deque()
+        """From event loops, not yet released to the writer's thread."""
+        self._releasing: asyncio.AbstractEventLoop | None = None
+        """The loop that releases them when it is through with what it has to do now."""
         self._jobs: deque[Job] = deque()
         self._wake = threading.Condition()
         self._stopping = False
@@ -65,38 +69,56 @@ class Writer:
     @property
     def depth(self) -> int:
         """Jobs waiting for a commit."""
-        return len(self._jobs)
+        return len(self._jobs) + len(self._gathering)
 
-    def submit(self, step: Step, item: Any) -> asyncio.Future[Any]:
+    def submit(self, step: Step, item: Any, *, patience: float = 0.0) -> asyncio.Future[Any]:
         """Queue a job from a running event loop; the future ends when its transaction is synced.
 
-        Raises Overloaded when the queue is full.
+        What one turn of the loop submits goes into one commit. A job with ``patience`` (seconds) waits so long for
+        others to share theirs. Raises Overloaded when the queue is full.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        self._put(Job(step, item, loop, future))
+        self._check_room()
+        self._gathering.append(Job(step, item, loop, future))
+        if patience:
+            loop.call_later(patience, self._release)
+        elif self._releasing is not loop:
+            self._releasing = loop
+            loop.call_soon(self._release)
         return future
 
     def call(self, step: Step, item: Any) -> Any:
         """Queue a job from a thread and wait for its result."""
         future: Future[Any] = Future()
-        self._put(Job(step, item, None, future))
+        self._check_room()
+        with self._wake:
+            self._jobs.append(Job(step, item, None, future))
+            self._wake.notify()
         return future.result()
 
     def close(self) -> None:
         """Finish what is queued, then end the thread."""
+        self._stopping = True
+        self._release()
         with self._wake:
-            self._stopping = True
             self._wake.notify()
         self._thread.join()
 
-    def _put(self, job: Job) -> None:
+    def _check_room(self) -> None:
         if self._stopping:
             raise StoreUnavailable("the store is closing")
-        if len(self._jobs) >= self._queue:
+        if self.depth >= self._queue:
             raise Overloaded("more is arriving than can be stored", fix="wait, then send again")
+
+    def _release(self) -> None:
+        """Give the thread what was gathered; jobs may be added meanwhile."""
+        self._releasing = None
+        if not self._gathering:
+            return
         with self._wake:
-            self._jobs.append(job)
+            while self._gathering:
+                self._jobs.append(self._gathering.popleft())
             self._wake.notify()
 
     def _loop(self) -> None:
@@ -120,7 +142,7 @@ class Writer:
         except Exception as error:  # noqa: BLE001 - any row can be the bad one; it is found by halving
             if len(batch) == 1:
                 log.error("store_job_failed", step=type(batch[0].step).__name__, error=type(error).__name__)
-                return [error]
+                return [_refused(error) if isinstance(error, DBAPIError) else error]
             middle = len(batch) // 2
             return self._commit(batch[:middle]) + self._commit(batch[middle:])
         self.healthy = True
@@ -188,6 +210,12 @@ def _lost(error: DBAPIError) -> bool:
     if error.connection_invalidated or isinstance(error, InterfaceError):
         return True
     return isinstance(error, OperationalError) and "connect" in str(error.orig).lower()
+
+
+def _refused(error: DBAPIError) -> BridgeError:
+    """The database answered, and would not write this one job; its words may hold content and are not passed on."""
+    reason = type(error.orig).__name__ if error.orig else type(error).__name__
+    return BridgeError(f"the database refused to write it ({reason})", fix="look at the database's own log")
 
 
 def _unavailable(error: DBAPIError) -> BaseException:

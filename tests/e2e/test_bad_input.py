@@ -98,7 +98,7 @@ async def opened(folder: Path, data: Path | None = None) -> AsyncIterator[Hospit
     more = {"data": str(data)} if data else {}
     web = {"listen": f"127.0.0.1:{ports[3]}"}
     config = write_site(folder, channels(*ports[:3], pacs.port), ROUTES, web=web, **more)
-    with Node(config, roles="receive,deliver,dicom,web") as node:
+    async with Node(config, roles="receive,deliver,dicom,web") as node:
         node.start()
         await node.ready()
         await until(lambda: listening(ports[3]), "the web end", node)
@@ -261,7 +261,7 @@ async def test_a_site_file_with_mistakes_starts_nothing_and_tells_them_all(tmp_p
     faulty["ris-in"]["on_error"] = "ignore"
     faulty["pacs"]["lanes"] = "patient"
     config = write_site(tmp_path, faulty, {"orders": {"from": "ris", "to": [{"worklist": "order-to-worklists"}]}})
-    with Node(config) as node:
+    async with Node(config) as node:
         node.start()
         assert await node.dies() == 2
     said = node.output()
@@ -275,7 +275,7 @@ async def test_ports_that_are_taken_are_all_named(tmp_path: Path) -> None:
     with ExitStack() as taken:
         holders = [taken.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
         ports = [holder.getsockname()[1] for holder in holders]
-        with Node(write_site(tmp_path, channels(*ports, pacs=9), ROUTES)) as node:
+        async with Node(write_site(tmp_path, channels(*ports, pacs=9), ROUTES)) as node:
             node.start()
             assert await node.dies() == 2
     for name, port in zip(("ris-in", "web-in", "worklist"), ports, strict=True):

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Sequence
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,11 +70,11 @@ async def cluster(tmp_path: Path, postgres_url: str, rabbitmq_url: str) -> Async
     routes = {"all": {"from": "ris-in", "to": ["pacs", "vna"]}}
     config = write_site(tmp_path, channels, routes, store={"url": postgres_url}, broker={"url": rabbitmq_url})
     nodes, ports = [], [free_port(), free_port()]
-    with ExitStack() as ends:
+    async with AsyncExitStack() as ends:
         for number, port in enumerate(ports):
             doors = {"PACS": str(await pacs.door(number)), "VNA": str(await vna.door(number))}
             node = Node(config, name="ab"[number], env={"RIS": str(port), **doors})
-            nodes.append(ends.enter_context(node))
+            nodes.append(await ends.enter_async_context(node))
         yield Cluster(nodes, ports, pacs, vna)
     for end in (pacs, vna):
         await end.stop()
@@ -229,3 +229,29 @@ async def test_an_owner_that_was_frozen_past_its_lease_writes_nothing_more(clust
     more = [[order(f"D{number:05}", "P1", 1, "XO") for number in range(40)]]
     await asyncio.gather(*cluster.senders(more))
     await cluster.arrived(ids(work) | ids(more), first)
+
+
+async def test_what_a_frozen_owner_learns_after_its_lease_is_not_written(cluster: Cluster) -> None:
+    # Given an owner that is frozen while it waits for an answer, and another that takes over and delivers
+    first, second = cluster.nodes
+    first.start()
+    await first.ready()
+    second.start()
+    await second.ready()
+    cluster.pacs.hold(A)
+    sender = Sender(cluster.journal, cluster.ris[B])
+    await sender.send(order("C1", "P1", 1))
+    await until(lambda: cluster.pacs.ids == {"C1"}, "C1 at the PACS", *cluster.nodes)
+    first.process.send(signal.SIGSTOP)
+    await until(lambda: [arrival.life for arrival in cluster.pacs.arrivals] == [A, B], "C1 again", second)
+
+    # When the first one wakes up to a refusal, which would park the patient
+    cluster.pacs.refused.add(A)
+    cluster.pacs.release(A)
+    first.process.send(signal.SIGCONT)
+    await first.says("attempt_not_recorded")
+
+    # Then the patient's next message goes
+    await sender.send(order("C2", "P1", 1, "XO"))
+    sender.close()
+    await until(lambda: cluster.pacs.ids == {"C1", "C2"}, "C2 at the PACS", *cluster.nodes)

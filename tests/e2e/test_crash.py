@@ -108,7 +108,7 @@ async def test_twenty_kills_under_load_lose_nothing_and_keep_every_sequence(site
     moments = [round(total * (crash + chance.random()) / (CRASHES + 1)) for crash in range(CRASHES)]
 
     # When the engine is killed at each of them, and started again on the same data
-    with Node(site.config) as node:
+    async with Node(site.config) as node:
         node.start()
         senders = [asyncio.create_task(Sender(site.journal, site.ris).send_all(day)) for day in days]
         for moment in moments:
@@ -164,7 +164,7 @@ async def test_what_was_committed_and_not_answered_is_answered_when_sent_again_a
     days = [Desk(number, SEED).day(20) for number in range(8)]
 
     # When the engine dies with its 77th message committed and not answered
-    with Node(site.config, command=CRASHING) as node:
+    async with Node(site.config, command=CRASHING) as node:
         node.start("--die-after-accepts", "77")
         senders = [asyncio.create_task(Sender(site.journal, site.ris).send_all(day)) for day in days]
         assert await node.dies() == -signal.SIGKILL
@@ -208,7 +208,7 @@ async def test_what_was_sent_and_not_marked_is_sent_again_with_the_same_bytes(si
     }[channel]
     day = [make(f"C{number:05}") for number in range(30)]
 
-    with Node(site.config, command=CRASHING) as node:
+    async with Node(site.config, command=CRASHING) as node:
         node.start("--die-after-sends", channel, "12")
         sender = asyncio.create_task(Sender(site.journal, site.ris).send_all(day))
         assert await node.dies() == -signal.SIGKILL

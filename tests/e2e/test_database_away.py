@@ -42,7 +42,7 @@ async def site(folder: Path, url: str) -> AsyncIterator[Site]:
         | {"repeat": REPEAT, "retry": {"first": "100ms", "max": "500ms"}},
     }
     routes = {"all": {"from": "ris-in", "when": {"message": ["ORM^O01", "ORU^R01", "ADT^A40"]}, "to": ["pacs"]}}
-    with Node(write_site(folder, channels, routes, store={"url": url})) as node:
+    async with Node(write_site(folder, channels, routes, store={"url": url})) as node:
         node.start()
         await node.ready()
         yield Site(node, port, pacs)
@@ -154,10 +154,10 @@ async def test_a_commit_of_unknown_outcome_is_settled_before_the_answer(
         assert acknowledgement(answer) == ("AR", "T1") and b"202" in answer
 
         # And what was delivered when the wire broke at its end is not delivered again
-        here.pacs.gate.clear()
+        here.pacs.hold()
         answer = await sender.once(order("C9", "P1", 9))
         proxy.lose(control_id_of(answer), reaching=reaching)
-        here.pacs.gate.set()
+        here.pacs.release()
         sender.close()
         await until(lambda: proxy.lost == 13, "the end of the delivery", here.node)
         await until(lambda: len(here.pacs.ids) == 6, "all that was acknowledged", here.node)

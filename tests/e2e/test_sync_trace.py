@@ -25,7 +25,7 @@ async def answered_unsynced(folder: Path, synchronous: str) -> dict[str, str]:
         "pacs": {"type": "mllp-out", "connect": "127.0.0.1:9"},
     }
     config = write_site(folder, channels, {"all": {"from": "ris-in", "to": ["pacs"]}})
-    with Node(config, command=[*trace.command(log), *CRASHING], roles="receive") as node:
+    async with Node(config, command=[*trace.command(log), *CRASHING], roles="receive") as node:
         node.start("--synchronous", synchronous)
         await node.ready()
         sender = Sender(Journal(), port)

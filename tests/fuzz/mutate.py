@@ -12,7 +12,8 @@ _CHARSETS = [b"ASCII", b"8859/1", b"8859/5", b"8859/15", b"8859/99", b"UNICODE",
 _CODECS = ["utf-8", "iso8859-1", "cp1252", "iso8859-15", "iso2022_jp_2", "gb18030", "big5", "euc_kr", "utf-16"]
 _MARKS = [b"|^~\\&", b"|^~\\&#", b"$%*!@", b"#:;?/", b"|^~", b"|^~\\", b"|^~&", b"||~\\&", b"|^", b"\t^~\\&",
           b"\x1b$B\\&"]  # fmt: skip
-_TYPES = [b"ORM^O01", b"ORU^R01^ORU_R01", b"ADT^A40", b"ACK", b"", b"^", b"ACK^^", b'""', b"A\\F\\B^C"]
+_TYPES = [b"ORM^O01", b"ORU^R01^ORU_R01", b"ADT^A40", b"ADT^A24", b"ADT^A47", b"ACK", b"", b"^", b"ACK^^", b'""',
+          b"A\\F\\B^C"]  # fmt: skip
 _VERSIONS = [b"2.1", b"2.3", b"2.3.1", b"2.4", b"2.5.1", b"2.8", b"", b"9" * 30, b"2.x", b"2.5.1^FRA&ISO"]
 _SEGMENTS = [b"PID|1||A^^^H&1.2&ISO~B^^^O", b"MRG|C^^^H", b"ORC|NW|P1^RIS|F1^PACS", b"OBR|1|P1|F1", b"OBX|1|TX|X||text",
              b"MSA|AE|C1|why", b"ERR||PID^1^5|101^x^HL70357|E", b"ERR|PID^1^5^101&x", b"IPC|ACC1^RIS", b"SCH||||",

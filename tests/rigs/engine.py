@@ -129,6 +129,13 @@ class Node:
             if child.is_running():
                 child.kill()
 
+    async def __aenter__(self) -> Node:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        # Not in the loop's own thread: the ends that the engine says goodbye to may be served there.
+        await asyncio.to_thread(self.stop)
+
     def __enter__(self) -> Node:
         return self
 

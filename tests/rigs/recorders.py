@@ -37,9 +37,7 @@ class Recorder:
         """Counts the sender's lives; kept with what arrives on connections made from then on."""
         self.open = 0
         """Connections."""
-        self.gate = asyncio.Event()
-        """While it is not set, what arrives is kept, but not answered."""
-        self.gate.set()
+        self._gates: dict[int, asyncio.Event] = {}
         self._doors: dict[int, int | None] = {}
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -72,6 +70,17 @@ class Recorder:
     async def _listen(self, port: int, life: int | None) -> None:
         serve = partial(self._serve, life)
         self._servers.append(await asyncio.start_server(serve, "127.0.0.1", port, limit=1 << 26))
+
+    def hold(self, life: int = 0) -> None:
+        """From now on, what arrives of this life is kept, and not answered until :meth:`release`."""
+        self._gates[life] = asyncio.Event()
+
+    def release(self, life: int = 0) -> None:
+        self._gates.pop(life).set()
+
+    async def _let_through(self, life: int) -> None:
+        if gate := self._gates.get(life):
+            await gate.wait()
 
     async def quiet(self) -> None:
         """Return when every connection has ended, and all that came over them is kept."""
@@ -107,7 +116,11 @@ class Recorder:
 
 
 class Pacs(Recorder):
-    """Takes HL7 over MLLP; every message is acknowledged."""
+    """Takes HL7 over MLLP; every message is answered AA, or AE to the lives in ``refused``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused: set[int] = set()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, life: int) -> None:
         frame = await reader.readuntil(END)
@@ -115,9 +128,10 @@ class Pacs(Recorder):
         data = frame[1:-2]
         identifier = control_id(data)
         self._keep(identifier, patients(data), data, life)
-        await self.gate.wait()
+        await self._let_through(life)
+        code = "AE" if life in self.refused else "AA"
         head = f"MSH|^~\\&|PACS|DEMO|RADBRIDGE|DEMO|||ACK|A{identifier}|P|2.5.1"
-        writer.write(VT + f"{head}\rMSA|AA|{identifier}\r".encode() + END)
+        writer.write(VT + f"{head}\rMSA|{code}|{identifier}\r".encode() + END)
         await writer.drain()
 
 
@@ -133,7 +147,7 @@ class Fhir(Recorder):
             said = _SAYS.search(data)
             assert said, data
             self._keep(said[1].decode(), ("",), data, life)
-            await self.gate.wait()
+            await self._let_through(life)
         body = json.dumps(_response(bundle)).encode()
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/fhir+json\r\n")
         writer.write(f"content-length: {len(body)}\r\n\r\n".encode() + body)

@@ -82,7 +82,7 @@ async def delivering(store: Store, sink: ScriptedSink, **values: object) -> Asyn
         store.close()
 
 
-async def until(ready: Callable[[], bool], seconds: float = 10.0) -> None:
+async def until(ready: Callable[[], bool], seconds: float = 60.0) -> None:
     async with asyncio.timeout(seconds):
         while not ready():
             await asyncio.sleep(0.01)

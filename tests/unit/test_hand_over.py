@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bridge.engine import deliver
 from bridge.engine.deliver import Deliverer
+from bridge.engine.feed import SWEEP
 from bridge.engine.render import Renderer
 from bridge.engine.workers import Workers
 from bridge.errors import NotFound, Permanent, Unreachable
@@ -105,7 +105,7 @@ async def test_what_is_handed_over_arrives_without_being_read_back(store: Counti
             await store.accept(acceptance(f"C{number}", "pacs"))
         await until(lambda: len(sink.taken) == 50, 60)
         # Then it arrives without a claim, but for those of the sweeper
-        assert store.claims - before <= (time.monotonic() - began) / deliver.SWEEP
+        assert store.claims - before <= (time.monotonic() - began) / SWEEP
     assert sink.seen == names(50)
 
 

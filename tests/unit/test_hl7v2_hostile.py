@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from bridge.codecs import batch
 from bridge.codecs.ack import acknowledge, read_ack
 from bridge.codecs.charset import codec_for
 from bridge.codecs.hl7v2 import Hl7Message, parse
@@ -66,7 +67,13 @@ def test_with_broken_delimiters_a_repeated_character_set_is_not_repeated_in_the_
 def test_bytes_of_an_unreadable_header_do_not_make_the_answer_unreadable() -> None:
     raw = order("UNICODE UTF-8").replace(b"RADIO", b"R\xc4DIO")
 
-    assert answered(raw, refused(raw)).get("MSH-6") == "R?DIO"
+    assert answered(raw, refused(raw)).get("MSH-6") == "R DIO"
+
+
+def test_what_replaces_bytes_of_an_unreadable_header_is_no_delimiter_of_the_answer() -> None:
+    raw = b"MSH?#:;*?RIS?B?C?D????\xc4\xc4?P?2.5"
+
+    assert answered(raw, refused(raw)).get("MSA-2") == "  "
 
 
 def test_utf_8_under_the_label_of_another_set_is_answered_under_its_true_name() -> None:
@@ -93,6 +100,13 @@ def test_without_an_escape_character_no_line_end_reaches_the_answer() -> None:
 
     assert answer.names == ["MSH", "MSA", "ERR"]
     assert answer.get("ERR-8") == "one two"
+
+
+def test_a_batch_whose_separator_frames_answers_is_answered_with_another() -> None:
+    message = order("")
+    cut = batch.split(b"BHS\x0b^~\\&\r" + message + b"BTS\x0b1\r")
+
+    assert batch.split(batch.answer(cut, [[message]], control_id="OWN-1", now=NOW)).messages == [message]
 
 
 # character sets
@@ -215,4 +229,4 @@ def test_a_message_of_very_many_segments_is_split_without_a_copy_of_the_rest_for
 
 @pytest.mark.parametrize("end", [b"\r", b"\n"])
 def test_a_message_that_is_little_but_line_ends_is_refused(end: bytes) -> None:
-    assert "segments" in refused(order("", *[b"A"] * 600_000, end=end)).what
+    assert "500000 lines" in refused(order("", *[b"A"] * 600_000, end=end)).what

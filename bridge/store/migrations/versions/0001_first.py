@@ -1,4 +1,4 @@
-"""The first schema."""
+"""The first schema: as declared, until the first release freezes it here."""
 
 from __future__ import annotations
 
