@@ -4,6 +4,7 @@
 
 CONFIG ?= config/bridge.yaml
 TESTS ?= tests
+WORKERS ?= 2
 export PYTHON
 
 .PHONY: run test lint
@@ -14,7 +15,7 @@ run: .venv/.installed
 
 test: .venv/.installed lint
 	@bash .ci/packages
-	@.venv/bin/python -m pytest $(TESTS)
+	@.venv/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(TESTS)
 
 lint: .venv/.installed
 	@.venv/bin/ruff check .
