@@ -163,12 +163,11 @@ def test_text_with_shift_sequences_of_its_own_is_not_rewritten_in_iso_2022(text:
     assert caught.value.at == "MSH-18"
 
 
-def test_a_second_character_set_rewrites_the_message_as_both_say() -> None:
-    editor = parse(order("ASCII", b"NTE|1||x")).edit()
-    editor.set("MSH-18[2]", "ISO IR87")
-    editor.set("NTE-3", "日本")
+def test_a_second_character_set_that_does_not_count_rewrites_nothing() -> None:
+    editor = parse(order("8859/1", b"NTE|1||caf\xe9")).edit()
+    editor.set("MSH-18[2]", "UNICODE UTF-8")
 
-    assert editor.encode() == order("ASCII~ISO IR87", "NTE|1||日本".encode("iso2022_jp_2"))
+    assert editor.encode() == order("8859/1~UNICODE UTF-8", b"NTE|1||caf\xe9")
 
 
 # edits
