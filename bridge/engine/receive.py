@@ -19,6 +19,7 @@ from bridge.codecs.adt import IdentityEvent, identity_event
 from bridge.codecs.formats import FORMATS
 from bridge.engine import metrics
 from bridge.engine.plan import Plan
+from bridge.engine.turns import Turns
 from bridge.engine.workers import Workers
 from bridge.errors import BridgeError, CodecError, Parked, Refused
 from bridge.message import Delivery, Header, Message, MessageStatus, new_id
@@ -39,9 +40,11 @@ class Receiver:
         store: Store,
         plan: Callable[[], Plan],
         workers: Workers,
+        turns: Turns,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._channel, self._store, self._plan, self._workers, self._clock = channel, store, plan, workers, clock
+        self._turns = turns
         self._received = {name: metrics.RECEIVED.labels(channel, name) for name in _OUTCOMES}
         self._seconds = metrics.ANSWER_SECONDS.labels(channel)
 
@@ -50,6 +53,7 @@ class Receiver:
         settings = plan.config.channels[self._channel]
         assert isinstance(settings, SourceSettings)
         started = time.perf_counter()
+        await self._turns.mine()
         reply = await self._receive(inbound, plan, settings)
         self._received[_outcome(reply)].inc()
         self._seconds.observe(time.perf_counter() - started)
@@ -72,7 +76,8 @@ class Receiver:
                 return await self._unrouted(message, parsed, plan, settings, event)
             deliveries += plan.acknowledgement(message, parsed)
             answer = self._answer(plan, settings, parsed, message)
-            return await self._store_it(Acceptance(message, deliveries, answer, event=event), parsed, plan, settings)
+            acceptance = Acceptance(message, deliveries, answer, event=event, parsed=parsed)
+            return await self._store_it(acceptance, parsed, plan, settings)
         except BridgeError as error:
             header = parsed.header if parsed is not None else Header(type="")
             message = self._message(identifier, now, inbound, settings, header, error)

@@ -56,15 +56,17 @@ class Renderer:
     async def _look_up(self, entries: list[Entry]) -> None:
         """Tell each that is about to be rendered which of its patients' identifiers were merged away by now."""
         patients: dict[str, tuple[str, ...]] = {}
-        waiting = [entry.owed for entry in entries if entry.owed.delivery.mapping and not entry.owed.fresh]
-        waiting = [owed for owed in waiting if owed.delivery.payload is None]
-        for owed in waiting:
+        waiting = [entry for entry in entries if entry.owed.delivery.mapping and not entry.owed.fresh]
+        waiting = [entry for entry in waiting if entry.owed.delivery.payload is None]
+        for entry in waiting:
             with suppress(BridgeError):
-                patients[owed.delivery.id] = FORMATS[owed.format].read(owed.raw, owed.charset).header.patients
+                parsed = FORMATS[entry.owed.format].read(entry.owed.raw, entry.owed.charset)
+                entry.owed = replace(entry.owed, parsed=parsed)
+                patients[entry.owed.delivery.id] = parsed.header.patients
         named = {name for names in patients.values() for name in names}
         known = await asyncio.to_thread(self._store.survivors, named) if named else {}
-        for owed in waiting:
-            identity.tell(owed.delivery, patients.get(owed.delivery.id, ()), known)
+        for entry in waiting:
+            identity.tell(entry.owed.delivery, patients.get(entry.owed.delivery.id, ()), known)
 
     async def _render(self, entry: Entry) -> None:
         owed, delivery = entry.owed, entry.owed.delivery
@@ -76,7 +78,7 @@ class Renderer:
             if target in FORMATS:
                 entry.control_id = FORMATS[target].read(delivery.payload, owed.charset).header.control_id
             return
-        parsed = FORMATS[owed.format].read(owed.raw, owed.charset)
+        parsed = owed.parsed or FORMATS[owed.format].read(owed.raw, owed.charset)
         rendered = await self._workers.render(plan, delivery.mapping, parsed, owed.raw, owed.charset, delivery.context)
         entry.rendered, entry.control_id, entry.format = rendered.data, rendered.control_id, rendered.format
         delivery.payload = rendered.data

@@ -17,6 +17,7 @@ from bridge.engine.doorbell import LocalDoorbell, make_doorbell
 from bridge.engine.plan import Plan
 from bridge.engine.receive import Receiver
 from bridge.engine.render import Renderer
+from bridge.engine.turns import Turns
 from bridge.engine.workers import Workers
 from bridge.errors import BridgeError, Finding, NotFound, Permanent, SettingsError, StoreUnavailable
 from bridge.message import new_id
@@ -58,6 +59,7 @@ class Runtime:
         self.plan = Plan(loaded)
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{new_id()[-6:]}"
         self.workers = Workers()
+        self.turns = Turns()
         self.sources: dict[str, Source] = {}
         self.deliverers: dict[str, Deliverer] = {}
         self._alone = store.database.embedded if alone is None else alone
@@ -149,7 +151,7 @@ class Runtime:
             raise SettingsError(findings)
 
     def _receiver(self, name: str, settings: ChannelSettings) -> Receive:
-        receiver = Receiver(name, self.store, lambda: self.plan, self.workers)
+        receiver = Receiver(name, self.store, lambda: self.plan, self.workers, self.turns)
         if not isinstance(settings, SourceSettings) or settings.format != "hl7v2":
             return receiver
         return Batches(receiver, one_by_one=settings.one_by_one)
@@ -205,8 +207,8 @@ class Runtime:
             deliverer = self.deliverers.get(delivery.destination)
             if deliverer:
                 header = message.header
-                owed = Owed(delivery, message.raw, message.format, header.control_id, header.charset, 0, fresh=True)
-                deliverer.offer(owed)
+                about = (message.raw, message.format, header.control_id, header.charset)
+                deliverer.offer(Owed(delivery, *about, wait_ms=0, fresh=True, parsed=accepted.parsed))
         if self._doorbell:
             self._doorbell.tell_others({delivery.destination for delivery in accepted.deliveries})
 

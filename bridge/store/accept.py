@@ -29,6 +29,8 @@ class Acceptance:
     """False for input without a usable control id: it cannot be recognised when it comes again."""
     event: IdentityEvent | None = None
     """What the message claims about identifiers, from a channel that owns identity."""
+    parsed: Any = field(default=None, repr=False)
+    """The message as it was read, for who takes it over in memory."""
 
 
 @dataclass(frozen=True, slots=True)

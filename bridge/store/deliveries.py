@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import CTE, BindParameter, Connection, Row, Select, bindparam, func, literal_column, or_, select
@@ -33,6 +33,8 @@ class Owed:
     """Milliseconds until its retry is due; 0 or less means now. Counted on the database's clock."""
     fresh: bool = False
     """Accepted a moment ago: its context tells who its patients are now."""
+    parsed: Any = field(default=None, repr=False)
+    """The message as it was read, where it still is at hand."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,9 @@ class Writer:
         """From event loops, not yet released to the writer's thread."""
         self._releasing: asyncio.AbstractEventLoop | None = None
         """The loop that releases them when it is through with what it has to do now."""
+        self._timer: asyncio.TimerHandle | None = None
+        """Releases those that may wait, in the loop ``_timing``."""
+        self._timing: asyncio.AbstractEventLoop | None = None
         self._jobs: deque[Job] = deque()
         self._wake = threading.Condition()
         self._stopping = False
@@ -81,9 +84,9 @@ class Writer:
         future: asyncio.Future[Any] = loop.create_future()
         self._check_room()
         self._gathering.append(Job(step, item, loop, future))
-        if patience:
-            loop.call_later(patience, self._release)
-        elif self._releasing is not loop:
+        if patience and (self._timer is None or self._timing is not loop):
+            self._timer, self._timing = loop.call_later(patience, self._release), loop
+        if not patience and self._releasing is not loop:
             self._releasing = loop
             loop.call_soon(self._release)
         return future
@@ -100,9 +103,7 @@ class Writer:
     def close(self) -> None:
         """Finish what is queued, then end the thread."""
         self._stopping = True
-        self._release()
-        with self._wake:
-            self._wake.notify()
+        self._flush()
         self._thread.join()
 
     def _check_room(self) -> None:
@@ -112,10 +113,16 @@ class Writer:
             raise Overloaded("more is arriving than can be stored", fix="wait, then send again")
 
     def _release(self) -> None:
-        """Give the thread what was gathered; jobs may be added meanwhile."""
+        """A loop's turn or patience is over: give the thread what was gathered."""
         self._releasing = None
-        if not self._gathering:
-            return
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        if self._gathering:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Move what was gathered to the thread's queue; more may be gathered meanwhile."""
         with self._wake:
             while self._gathering:
                 self._jobs.append(self._gathering.popleft())

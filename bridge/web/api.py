@@ -192,7 +192,8 @@ async def receive(node: Running, name: str, request: Request) -> Response:
                 kind="overload", what="the message is too large", fix=f"send {LARGEST} bytes at most"
             )
             return JSONResponse(too_large.model_dump(), 413, {"connection": "close"})
-    receiver = Receiver(name, node.store, lambda: node.runtime.plan, node.runtime.workers)
+    runtime = node.runtime
+    receiver = Receiver(name, node.store, lambda: runtime.plan, runtime.workers, runtime.turns)
     reply = await receiver(Inbound(bytes(data), ACTOR))
     answer = schemas.as_text(reply.body)
     if reply.error:

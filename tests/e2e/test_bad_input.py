@@ -48,8 +48,13 @@ class Hospital:
 
     async def ask(self, data: bytes) -> tuple[str, bytes]:
         """MSA-1 of the answer to these bytes in a frame, and the whole answer."""
-        answer = await send_raw(self.mllp, VT + data + END)
-        return acknowledgement(answer.strip(VT + END))[0], answer
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.mllp)
+        async with asyncio.timeout(60):
+            writer.write(VT + data + END)
+            await writer.drain()
+            answer = (await reader.readuntil(END)).strip(VT + END)
+        writer.close()
+        return acknowledgement(answer)[0], answer
 
     async def rows(self, **wanted: str) -> list[dict[str, Any]]:
         """What ``radbridge messages`` lists."""

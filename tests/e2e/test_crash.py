@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,7 +61,7 @@ async def site(tmp_path: Path, store: dict[str, Any]) -> AsyncIterator[Site]:
     quick = {"first": "100ms", "max": "500ms"}
     channels = {
         "ris-in": {"type": "mllp-in", "listen": f"127.0.0.1:{ris}"},
-        "worklist": {"type": "dicom-worklist", "listen": f"127.0.0.1:{dicom}", "ae_title": "RADBRIDGE"},
+        "worklist": {"type": "dicom-worklist", "listen": f"127.0.0.1:{dicom}", "ae_title": "RADBRIDGE", "parallel": 16},
         "pacs": mllp_out(pacs, lane="patient", parallel=4, repeat=PACS_REPEAT, retry=quick),
         "vna": mllp_out(vna, lane="destination", repeat=VNA_REPEAT, retry=quick),
         "his": {
@@ -148,14 +149,15 @@ def on_the_worklist(days: list[list[Said]]) -> dict[str, str]:
 
 
 async def until_worklist(port: int, folder: Path, wanted: dict[str, str]) -> None:
-    """The worklist, asked by a modality, becomes ``wanted`` and says so."""
-    found: dict[str, str] = {}
-    for _ in range(30):
+    """A modality that asks again and again finds ``wanted`` on its worklist."""
+    end = time.monotonic() + 60
+    while True:
         found = await worklist(port, folder)
-        if found == wanted:
+        missing, wrong = wanted.keys() - found.keys(), {name for name in found if wanted.get(name) != found[name]}
+        if not missing and not wrong:
             return
+        assert time.monotonic() < end, f"missing on the worklist: {sorted(missing)}, wrong: {sorted(wrong)}"
         await asyncio.sleep(1)
-    assert found == wanted
 
 
 async def test_what_was_committed_and_not_answered_is_answered_when_sent_again_and_delivered_once(site: Site) -> None:
