@@ -164,6 +164,7 @@ class Feed:
         lease = self._lease()
         if lease is None or not lease.valid:
             self.lanes.forget_waiting()
+            self._after = 0
             return False
         if lease.epoch != self.epoch:
             self.epoch, self._after = lease.epoch, 0

@@ -157,6 +157,27 @@ async def test_a_death_keeps_what_is_handed_over_behind_it_on_its_key(store: Sto
     assert [one for one in sink.taken if one[:1] == b"A"] == [f"A{n}".encode() for n in range(21)]
 
 
+async def test_a_lease_that_was_renewed_late_lets_nothing_overtake(store: CountingStore) -> None:
+    async with node(store, lane="patient") as (made, sink):
+        sink.pause = 0.5
+        # Given one delivery under way and others of its key that wait behind it
+        for number in range(10):
+            await store.accept(acceptance(f"C{number}", "pacs", keys=("A",)))
+        await until(lambda: len(sink.seen) == 1 and len(made.deliverer._feed.lanes.waiting) == 9, 60)
+        # When the lease runs out, and is renewed with the same epoch
+        good = made.lease
+        made.lease = Lease("pacs", good.epoch, 0.0)
+        made.deliverer.ring()
+        await until(lambda: not made.deliverer._feed.lanes.waiting, 60)
+        made.lease = good
+        made.deliverer.ring()
+        await store.accept(acceptance("C10", "pacs", keys=("A",)))
+        sink.pause = 0.0
+        # Then nothing overtakes
+        await until(lambda: len(sink.taken) == 11, 60)
+    assert sink.taken == names(11)
+
+
 async def test_a_new_lease_starts_from_what_the_store_says(store: Store) -> None:
     async with node(store) as (made, sink):
         await store.accept(acceptance("C0", "pacs"))
