@@ -58,7 +58,7 @@ async def site(tmp_path: Path, store: dict[str, Any]) -> AsyncIterator[Site]:
     for end in (pacs, vna, his):
         await end.start()
     ris, dicom = free_port(), free_port()
-    quick = {"first": "100ms", "max": "500ms"}
+    quick = {"first": "50ms", "max": "500ms"}
     channels = {
         "ris-in": {"type": "mllp-in", "listen": f"127.0.0.1:{ris}"},
         "worklist": {"type": "dicom-worklist", "listen": f"127.0.0.1:{dicom}", "ae_title": "RADBRIDGE", "parallel": 16},
@@ -67,6 +67,7 @@ async def site(tmp_path: Path, store: dict[str, Any]) -> AsyncIterator[Site]:
         "his": {
             "type": "fhir-out",
             "base_url": f"http://127.0.0.1:{his.port}/fhir",
+            "lane": "destination",
             "repeat": FHIR_REPEAT,
             "retry": quick,
         },
@@ -96,7 +97,8 @@ async def crash_and_restart(node: Node, site: Site) -> None:
 
 
 async def test_twenty_kills_under_load_lose_nothing_and_keep_every_sequence(site: Site, tmp_path: Path) -> None:
-    # Given a RIS of many desks, each with its own patients and connection, and twenty moments spread over the load
+    # Given a RIS of many desks, each with its own patients and connection, ends that are busy now and then, and
+    # twenty moments spread over the load
     days = [Desk(number, SEED).day(MESSAGES // DESKS) for number in range(DESKS)]
     said = {message.id: message for day in days for message in day}
     owed = {
@@ -106,6 +108,8 @@ async def test_twenty_kills_under_load_lose_nothing_and_keep_every_sequence(site
     }
     total = len(said) + sum(len(messages) for messages in owed.values())
     chance = random.Random(SEED)
+    for end in site.recorders:
+        end.busy = frozenset(chance.sample(sorted(owed[end]), len(owed[end]) // 50))
     moments = [round(total * (crash + chance.random()) / (CRASHES + 1)) for crash in range(CRASHES)]
 
     # When the engine is killed at each of them, and started again on the same data
@@ -233,3 +237,27 @@ async def test_what_was_sent_and_not_marked_is_sent_again_with_the_same_bytes(si
     assert laws.changed(end.arrivals) == set()
     assert laws.overtaken(end.arrivals, site.journal.sent, keyed=False) == []
     assert laws.left_behind(end.arrivals, keyed=False) == {}
+
+
+async def test_a_pause_longer_than_a_lease_is_no_crash(site: Site) -> None:
+    days = [Desk(number, SEED).day(150) for number in range(8)]
+    said = {message.id: message for day in days for message in day}
+    owed = {message.id for message in said.values() if message.type == "ORM" and message.minute < 0}
+
+    # When the only engine is frozen under load, for longer than its leases last
+    async with Node(site.config) as node:
+        node.start()
+        senders = [asyncio.create_task(Sender(site.journal, site.ris).send_all(day)) for day in days]
+        for moment in 500, 1500:
+            await until(lambda moment=moment: site.happened() >= moment, f"{moment} things", node)
+            node.process.send(signal.SIGSTOP)
+            await asyncio.sleep(3.5)
+            node.process.send(signal.SIGCONT)
+        await asyncio.gather(*senders)
+        await until(lambda: not laws.lost(site.pacs.arrivals, said), "all that was acknowledged", node)
+        await until(lambda: not laws.lost(site.vna.arrivals, owed), "all that was acknowledged", node)
+
+    # Then everything arrives once, and in sequence
+    assert len(site.pacs.arrivals) == len(said) and len(site.vna.arrivals) == len(owed)
+    assert laws.overtaken(site.pacs.arrivals, site.journal.sent, keyed=True) == []
+    assert laws.overtaken(site.vna.arrivals, site.journal.sent, keyed=False) == []

@@ -37,6 +37,9 @@ class Recorder:
         """Counts the sender's lives; kept with what arrives on connections made from then on."""
         self.open = 0
         """Connections."""
+        self.busy: frozenset[str] = frozenset()
+        """Messages that are asked to come again when they are first seen, and not kept then."""
+        self._asked_again: set[str] = set()
         self._gates: dict[int, asyncio.Event] = {}
         self._doors: dict[int, int | None] = {}
         self._servers: list[asyncio.Server] = []
@@ -77,6 +80,11 @@ class Recorder:
 
     def release(self, life: int = 0) -> None:
         self._gates.pop(life).set()
+
+    def _comes_too_early(self, identifier: str) -> bool:
+        early = identifier in self.busy - self._asked_again
+        self._asked_again.add(identifier)
+        return early
 
     async def _let_through(self, life: int) -> None:
         if gate := self._gates.get(life):
@@ -127,9 +135,12 @@ class Pacs(Recorder):
         assert frame.startswith(VT), frame[:20]
         data = frame[1:-2]
         identifier = control_id(data)
-        self._keep(identifier, patients(data), data, life)
-        await self._let_through(life)
-        code = "AE" if life in self.refused else "AA"
+        if self._comes_too_early(identifier):
+            code = "AR"
+        else:
+            self._keep(identifier, patients(data), data, life)
+            await self._let_through(life)
+            code = "AE" if life in self.refused else "AA"
         head = f"MSH|^~\\&|PACS|DEMO|RADBRIDGE|DEMO|||ACK|A{identifier}|P|2.5.1"
         writer.write(VT + f"{head}\rMSA|{code}|{identifier}\r".encode() + END)
         await writer.drain()
@@ -142,14 +153,17 @@ class Fhir(Recorder):
         head = await reader.readuntil(b"\r\n\r\n")
         length = re.search(rb"(?i)content-length: *(\d+)", head)
         data = await reader.readexactly(int(length[1]) if length else 0)
-        bundle = json.loads(data)
+        bundle, status = json.loads(data), "200 OK"
         if bundle["type"] == "transaction":
             said = _SAYS.search(data)
             assert said, data
-            self._keep(said[1].decode(), ("",), data, life)
-            await self._let_through(life)
+            if self._comes_too_early(said[1].decode()):
+                status = "409 Conflict"
+            else:
+                self._keep(said[1].decode(), ("",), data, life)
+                await self._let_through(life)
         body = json.dumps(_response(bundle)).encode()
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/fhir+json\r\n")
+        writer.write(f"HTTP/1.1 {status}\r\ncontent-type: application/fhir+json\r\n".encode())
         writer.write(f"content-length: {len(body)}\r\n\r\n".encode() + body)
         await writer.drain()
 
