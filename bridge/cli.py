@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from bridge.commands import acts, identity, journal, listening, mappings, output, sending, serving, steps, trials
+from bridge.commands import (
+    acts,
+    identity,
+    journal,
+    listening,
+    mappings,
+    output,
+    quality,
+    sending,
+    serving,
+    steps,
+    trials,
+)
 from bridge.errors import BridgeError
 
 app = typer.Typer(
@@ -21,7 +33,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 a defect, 2 a setting or option, 3 a message's content, 4 not found or not possible "
     "now, 5 away or full, 6 not allowed.",
 )
-for part in (serving, mappings, sending, listening, journal, acts, steps, identity, trials):
+for part in (serving, mappings, sending, listening, journal, quality, acts, steps, identity, trials):
     app.registered_commands += part.app.registered_commands
 
 

@@ -6,6 +6,7 @@ kind to its ERR segment (HL7 table 0357), FHIR OperationOutcome issue type, HTTP
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -66,6 +67,11 @@ class BridgeError(Exception):
     def face(self) -> Face:
         return FACES[self.kind]
 
+    @property
+    def faults(self) -> Sequence[BridgeError]:
+        """What it stands for: itself, or each of the faults that were found at once."""
+        return (self,)
+
     def __str__(self) -> str:
         text = f"{self.what} at {self.at}" if self.at else self.what
         return f"{text}; fix: {self.fix}" if self.fix else text
@@ -78,6 +84,24 @@ class CodecError(BridgeError):
     """Bytes that are not what they claim to be."""
 
     kind = "syntax"
+
+
+class Invalid(CodecError):
+    """A message that breaks the rules of its channel: told as its first fault, with the places of the others."""
+
+    _NAMED = 10
+
+    def __init__(self, faults: Sequence[BridgeError]) -> None:
+        first, *others = faults
+        places = list(dict.fromkeys(fault.at for fault in others))
+        more = f" and {len(places) - self._NAMED} more" if len(places) > self._NAMED else ""
+        what = f"{first.what} (more faults at {', '.join(places[: self._NAMED])}{more})" if others else first.what
+        super().__init__(what, at=first.at, fix=first.fix, kind=first.kind)
+        self._faults = tuple(faults)
+
+    @property
+    def faults(self) -> Sequence[BridgeError]:
+        return self._faults
 
 
 class Permanent(BridgeError):

@@ -8,6 +8,7 @@ from pathlib import Path
 from bridge.errors import Finding, SettingsError
 from bridge.mapping import compile_all, compile_condition
 from bridge.mapping.place import Place
+from bridge.mapping.reports import left_behind
 from bridge.settings import Loaded, in_sequence, load
 
 
@@ -23,8 +24,10 @@ def findings_of(loaded: Loaded) -> list[Finding]:
     found += [replace(finding, file=f"mappings/{finding.file}") for finding in mapped]
     for route in loaded.checked.routes.values() if loaded.checked else ():
         if route.when is not None:
+            place = Place(loaded.document, ("routes", route.name, "when"))
+            found += left_behind(route.when, place)
             try:
-                compile_condition(route.when, Place(loaded.document, ("routes", route.name, "when")))
+                compile_condition(route.when, place)
             except SettingsError as error:
                 found += error.findings
     return list(in_sequence(found))

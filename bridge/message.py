@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -31,6 +32,16 @@ def id_millis(identifier: str) -> int:
     return millis
 
 
+SHARED = "~"
+"""Before a lane key: a delivery holds the key together with others that have it so, and holds up, and waits for, only
+those that have it alone. Who has a key alone has it with the mark and without."""
+
+
+def shared_keys(keys: Collection[str]) -> frozenset[str]:
+    """Those of a delivery's lane keys that it holds together with others."""
+    return frozenset(key for key in keys if key[:1] == SHARED and key[1:] not in keys)
+
+
 class MessageStatus(StrEnum):
     """What became of something received (law 2: everything received has one)."""
 
@@ -46,6 +57,9 @@ class DeliveryStatus(StrEnum):
     DEAD = "dead"
     SKIPPED = "skipped"
     REPLAYED = "replayed"
+    ANSWERED = "answered"
+    """A question: the destination answered it, whatever it said."""
+    UNANSWERED = "unanswered"
 
 
 ALLOWED: dict[DeliveryStatus, frozenset[DeliveryStatus]] = {
@@ -54,8 +68,11 @@ ALLOWED: dict[DeliveryStatus, frozenset[DeliveryStatus]] = {
     DeliveryStatus.DONE: frozenset(),
     DeliveryStatus.SKIPPED: frozenset(),
     DeliveryStatus.REPLAYED: frozenset(),
+    DeliveryStatus.ANSWERED: frozenset(),
+    DeliveryStatus.UNANSWERED: frozenset(),
 }
-"""A delivery's status moves only along these lines. A dead one is replayed by a new delivery that takes its place."""
+"""A delivery's status moves only along these lines. A dead one is replayed by a new delivery that takes its place. A
+question is kept once it has ended."""
 
 
 def check_change(old: DeliveryStatus, new: DeliveryStatus) -> None:

@@ -16,6 +16,19 @@ class StepStatus(StrEnum):
     COMPLETED = "completed"
     DISCONTINUED = "discontinued"
     CANCELLED = "cancelled"
+    WAITING = "waiting"
+    """Scheduled, but its appointment was taken away and no other one is made yet. No order says so."""
+
+
+class AppointmentStatus(StrEnum):
+    """What an appointment does to the steps of its order."""
+
+    BOOKED = "booked"
+    """It says when and where they are done."""
+    FREED = "freed"
+    """It is no more: they wait, off the list, until they are booked or ordered anew."""
+    OPEN = "open"
+    """It is no more: they are listed as the order itself says."""
 
 
 class UnknownOrder(StrEnum):
@@ -93,26 +106,52 @@ class PatientUpdate:
 
 
 @dataclass(frozen=True, slots=True)
+class AppointmentUpdate:
+    """What a message says about one appointment for an order.
+
+    ``order`` are identifiers of the order, as in :class:`WorklistUpdate`; ``appointment`` tells the appointments of one
+    order apart (``number^issuer``). ``attributes`` are those of the Scheduled Procedure Step that the appointment
+    settles (start, station, location, performing physician); what is not named stays as it was booked or ordered.
+    """
+
+    order: tuple[str, ...]
+    appointment: str
+    status: AppointmentStatus
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class WorklistDocument:
-    """What a worklist mapping renders to: one update for each order, or each patient, the message speaks of.
+    """What a worklist mapping renders to: one update for each order, patient or appointment the message speaks of.
 
     Empty when the message changes nothing in the worklist (number assignments, answers, status requests).
     """
 
     updates: tuple[WorklistUpdate, ...] = ()
     patients: tuple[PatientUpdate, ...] = ()
+    appointments: tuple[AppointmentUpdate, ...] = ()
 
     def to_json(self) -> bytes:
         whole: dict[str, Any] = {"updates": [_plain(update) for update in self.updates]}
         if self.patients:
             whole["patients"] = [asdict(patient) for patient in self.patients]
+        if self.appointments:
+            whole["appointments"] = [asdict(appointment) for appointment in self.appointments]
         return _encode(whole).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> WorklistDocument:
         whole = json.loads(data)
-        patients = tuple(_patient(raw) for raw in whole.get("patients", ()))
-        return cls(tuple(_update(raw) for raw in whole["updates"]), patients)
+        return cls(
+            tuple(_update(raw) for raw in whole["updates"]),
+            tuple(_patient(raw) for raw in whole.get("patients", ())),
+            tuple(_appointment(raw) for raw in whole.get("appointments", ())),
+        )
+
+
+def _appointment(raw: dict[str, Any]) -> AppointmentUpdate:
+    status = AppointmentStatus(raw["status"])
+    return AppointmentUpdate(tuple(raw["order"]), raw["appointment"], status, raw["attributes"])
 
 
 def _patient(raw: dict[str, Any]) -> PatientUpdate:

@@ -23,6 +23,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     ValidationInfo,
+    model_validator,
 )
 
 from bridge.errors import BridgeError
@@ -61,6 +62,10 @@ def _host_port(value: Any) -> HostPort:
     if not match or int(match[3]) > 65535:
         raise ValueError("write an address as host:port, for example 127.0.0.1:2575")
     return HostPort(match[1] or match[2], int(match[3]))
+
+
+def _several(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
 
 
 Address = Annotated[HostPort, BeforeValidator(_host_port), PlainSerializer(str)]
@@ -105,8 +110,13 @@ class SourceSettings(ChannelSettings):
 
     format: Literal["hl7v2", "bytes"] = "hl7v2"
     """What arrives: HL7 v2 messages, or bytes of any kind that are only stored and passed on."""
-    validation: Literal["off", "strict"] = Field(default="off", alias="validate")
-    """``strict``: hl7apy checks structure, cardinality and data types before the answer."""
+    validation: Literal["off", "warn", "strict"] = Field(default="off", alias="validate")
+    """What follows from faults in a message, by HL7's structures, cardinalities and data types (hl7apy) and by
+    `profile`: ``strict`` refuses it and tells the sender all of them, ``warn`` keeps them among its warnings."""
+    profile: Annotated[tuple[str, ...], BeforeValidator(_several)] = ()
+    """Profiles of the mappings folder that say what this sender has to send."""
+    structure: bool = True
+    """``false``: judged by `profile` alone, without the tens of milliseconds that HL7's structures take."""
     on_error: Literal["park", "reject"] = "park"
     """``reject`` renders every delivery before answering, and answers AE with the location."""
     unrouted: Literal["accept", "reject"] = "accept"
@@ -121,11 +131,24 @@ class SourceSettings(ChannelSettings):
     application_ack: str = "same"
     """Where the positive application acknowledgement of HL7 enhanced mode (MSH-16) goes: `same` (after the commit
     acknowledgement, on the same connection), the name of an outbound channel, or `none`."""
+    order_answers: Literal["ack", "order"] = "ack"
+    """How the application answers ORM, OMI and OMG: by a general ACK, or by ORR, ORI and ORG, which say of each order
+    whether it was taken."""
 
     @property
     def one_by_one(self) -> bool:
         """A message may wait in a worker before it is stored: only one at a time keeps the sequence."""
-        return self.validation == "strict" or self.on_error == "reject"
+        return (self.validation != "off" and self.structure) or self.on_error == "reject"
+
+    @model_validator(mode="after")
+    def _validates_by_something(self) -> SourceSettings:
+        if self.profile and "validation" not in self.model_fields_set:
+            raise ValueError("add `validate: warn` or `validate: strict` beside `profile`")
+        if self.validation != "off" and self.format != "hl7v2":
+            raise ValueError("only hl7v2 is validated: remove `validate`, or change `format`")
+        if self.validation != "off" and not self.structure and not self.profile:
+            raise ValueError("`structure: false` leaves nothing to validate by: add `profile`")
+        return self
 
 
 class SinkSettings(ChannelSettings):
@@ -141,6 +164,11 @@ class SinkSettings(ChannelSettings):
     """At most so many last-sent deliveries may be sent again after a crash."""
     parallel: int = Field(default=1, ge=1, le=64)
     """Deliveries of different lane keys under way at once."""
+
+
+class AnsweringSettings(SinkSettings):
+    """Of an outbound channel whose destination answers in messages of its own: a route may `ask` it, and what it
+    answers to deliveries goes where a route leads that names the channel in `from`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +299,19 @@ class Sink(Protocol):
 
 
 @runtime_checkable
+class Asking(Protocol):
+    """A sink whose destination can be asked; its settings are AnsweringSettings."""
+
+    async def ask(self, outgoing: Outgoing, timeout: float) -> Answer:
+        """The answer of the destination's application, whatever it says, with its body.
+
+        Questions come side by side, and never share a connection with deliveries. Raises Unreachable or Uncertain
+        when no answer came within ``timeout`` seconds in all; one that comes later is nobody's.
+        """
+        ...
+
+
+@runtime_checkable
 class Projection(Protocol):
     """A sink into our own database: applied in the same transaction as the delivery's finish."""
 
@@ -292,6 +333,8 @@ class Services:
     """The worklist projection: ``apply(tx, outgoing)`` and ``find(query)``."""
     system: Mapping[str, Any] = field(default_factory=dict)
     """The system's settings merged over its adapter profile; empty when the channel names no system."""
+    answers: Receive | None = None
+    """Takes answers of the destination that are messages of their own; None where no route wants them."""
 
 
 @dataclass(frozen=True, slots=True)

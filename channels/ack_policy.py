@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import StringConstraints
 
 from bridge.codecs.ack import CONDITIONS, Ack
+from bridge.codecs.order_answers import REFUSALS
 from bridge.errors import FACES, Held, Permanent, Temporary
 
 Outcome = Literal["done", "retry", "park", "dead"]
@@ -16,6 +17,7 @@ Outcome = Literal["done", "retry", "park", "dead"]
 
 ACK_POLICY: dict[str, Outcome] = {
     "AA": "done",
+    **{f"AA/{refusal}": "dead" for refusal in REFUSALS},
     "AE": "dead",
     "AE/206": "retry",
     "AE/207": "retry",
@@ -31,14 +33,16 @@ ACK_POLICY: dict[str, Outcome] = {
     "AR/204": "dead",
     "AR/205": "dead",
 }
-"""What an answer means for the delivery: MSA-1, or MSA-1/ERR-3 which goes first. CA, CE, CR mean as AA, AE, AR do."""
+"""What an answer means for the delivery: MSA-1, or what goes first, MSA-1/ERR-3 or MSA-1/ORC-1 of an order in it (UA:
+unable to accept). CA, CE, CR mean as AA, AE, AR do."""
 
-AckPolicy = dict[Annotated[str, StringConstraints(pattern=r"^[AC][AER](/\d{3})?$")], Outcome]
+AckPolicy = dict[Annotated[str, StringConstraints(pattern=r"^[AC][AER](/(\d{3}|[A-Z]{2}))?$")], Outcome]
 """A channel's own table over the built-in one."""
 
 _WORST: tuple[Outcome, ...] = ("park", "dead", "retry", "done")
 """Of several errors in one answer, the one that decides: the first of these."""
 _CODE = re.compile("[AC][AER]")
+_MEANINGS = CONDITIONS | REFUSALS
 _KINDS = {face.hl7: kind for kind, face in reversed(FACES.items())}
 
 
@@ -47,7 +51,7 @@ def judge(ack: Ack, overrides: Mapping[str, Outcome]) -> None:
     outcome, condition = _outcome(ack, overrides)
     if outcome == "done":
         return
-    meaning = f" ({condition} {CONDITIONS.get(condition, '')})".replace(" )", ")") if condition else ""
+    meaning = f" ({condition} {_MEANINGS.get(condition, '')})".replace(" )", ")") if condition else ""
     error = {"retry": Temporary, "park": Held, "dead": Permanent}[outcome]
     raise error(
         f"answered {ack.code if _CODE.fullmatch(ack.code) else 'an unknown code'}{meaning}",
@@ -60,8 +64,9 @@ def judge(ack: Ack, overrides: Mapping[str, Outcome]) -> None:
 def _outcome(ack: Ack, overrides: Mapping[str, Outcome]) -> tuple[Outcome, str]:
     """What an answer means, and the error condition (table 0357) that decided, if any."""
     plain = "A" + ack.code[1:]
+    told = [error.code for error in ack.errors] + list(ack.orders)
     for code, table in ((ack.code, overrides), (plain, ACK_POLICY)):
-        found = [(table[f"{code}/{error.code}"], error.code) for error in ack.errors if f"{code}/{error.code}" in table]
+        found = [(table[f"{code}/{one}"], one) for one in told if f"{code}/{one}" in table]
         if found:
             return min(found, key=lambda one: _WORST.index(one[0]))
         if code in table:

@@ -133,6 +133,7 @@ class DicomWorklist:
         origin = outgoing.delivery.origin
         summaries = [self._worklist.apply(tx, update, origin) for update in document.updates]
         summaries += [self._worklist.refresh(tx, patient, origin) for patient in document.patients]
+        summaries += [self._worklist.book(tx, appointment, origin) for appointment in document.appointments]
         return Answer("; ".join(summaries) or "nothing to change")
 
     async def start(self, receive: Receive) -> None:

@@ -1,26 +1,24 @@
-"""``mllp-out``: sends each message as a frame, and lets the receiver's acknowledgement decide what became of it."""
+"""``mllp-out``: sends each message as a frame, and lets the receiver's acknowledgement decide what became of it; asks,
+and brings the answer back."""
 
 from __future__ import annotations
 
 import asyncio
-import ssl
 from typing import Literal
 
-import structlog
 from pydantic import Field
 
-from bridge.codecs.ack import asks_for_nothing
+from bridge.codecs.ack import Ack, asks_for_nothing
 from bridge.codecs.mllp import wrap
-from bridge.errors import CodecError, Permanent, Unreachable
-from bridge.ports import Address, Answer, Duration, Outgoing, PeerBook, Services, SinkSettings
+from bridge.errors import CodecError, Permanent, Uncertain
+from bridge.ports import Address, Answer, AnsweringSettings, Duration, Inbound, Outgoing, PeerBook, Services
 from channels.ack_policy import AckPolicy, judge
 from channels.mllp_link import Link
+from channels.mllp_pool import Pool
 from channels.mllp_tls import Certificates, TlsSettings
 
-log = structlog.get_logger(__name__)
 
-
-class MllpOutSettings(SinkSettings):
+class MllpOutSettings(AnsweringSettings):
     connect: Address
     """The receiver, such as pacs.example:2575."""
     connect_timeout: Duration = Field(default=10.0, gt=0)
@@ -32,11 +30,14 @@ class MllpOutSettings(SinkSettings):
     receiver allows it."""
     ack_timeout: Duration = Field(default=30.0, gt=0)
     """How long the receiver may take to acknowledge a message."""
+    questions: int = Field(default=16, ge=1, le=256)
+    """Questions (of routes that `ask`) under way at once, each on a connection of its own; further ones wait."""
     wait_for: Literal["accept", "application"] = "accept"
     """``application``: a commit answer (CA) is not enough, the application's (AA, AE, AR) is waited for, for as long
     again."""
     ack_policy: AckPolicy = {}
-    """What answers mean, over the built-in table: `{AE: retry, AR/203: done}`; done, retry, park or dead."""
+    """What answers mean, over the built-in table: `{AE: retry, AR/203: done, AA/UA: done}`; done, retry, park or dead.
+    After the stroke: the error (table 0357), or what became of an order (table 0119)."""
     keepalive: Duration = Field(default=60.0, ge=1)
     """A silent receiver is asked after so long whether it is still there (TCP keep-alive)."""
     tls: TlsSettings | None = None
@@ -44,89 +45,69 @@ class MllpOutSettings(SinkSettings):
 
 
 class MllpSink:
-    """The sending end of an ``mllp-out`` channel: as many connections as deliveries are under way, kept in between."""
+    """The sending end of an ``mllp-out`` channel. Questions have other connections than deliveries."""
 
     def __init__(self, settings: MllpOutSettings, services: Services) -> None:
-        self.settings, self.name = settings, services.name
-        self._tls = Certificates(settings.tls, services.name, server=False) if settings.tls else None
-        self.links: dict[Link, None] = {}
-        """Those that are open, the oldest first."""
+        self.settings = settings
         self.peers = PeerBook()
+        self._tls = Certificates(settings.tls, services.name, server=False) if settings.tls else None
+        self._deliveries = Pool(settings, services.name, settings.pipeline, self.peers, self._tls)
+        self._questions = Pool(settings, services.name, 1, self.peers, self._tls)
+        self._turns = asyncio.Semaphore(settings.questions)
+        self._answers = services.answers
 
     @property
     def endpoint(self) -> str:
         return f"{'mllps' if self._tls else 'mllp'}://{self.settings.connect}"
 
+    @property
+    def links(self) -> dict[Link, None]:
+        """The open connections of deliveries, the oldest first."""
+        return self._deliveries.links
+
     async def send(self, outgoing: Outgoing) -> Answer:
         """Returns when the receiver has accepted the message, or has all of it where it was told not to answer.
 
-        Raises Unreachable when it cannot have got all of it, Uncertain when it may have, Held when it took it and its
-        application was waited for in vain; Temporary, Permanent or Held as :mod:`channels.ack_policy` reads a negative
-        answer.
+        An answer that is a message of its own is stored before. Raises Unreachable when the receiver cannot have got
+        all of it, Uncertain when it may have, Held when it took it and its application was waited for in vain;
+        Temporary, Permanent or Held as :mod:`channels.ack_policy` reads a negative answer.
         """
+        frame, control_id, settings = _frame(outgoing), outgoing.control_id.strip(), self.settings
+        if outgoing.format == "hl7v2" and asks_for_nothing(outgoing.data):
+            await self._deliveries.hand_over(control_id, frame, settings.ack_timeout)
+            return Answer("sent")
+        application = settings.wait_for == "application"
+        ack, body = await self._deliveries.ask(control_id, frame, settings.ack_timeout, application=application)
+        await self._hand_back(ack, body)
+        judge(ack, settings.ack_policy)
+        return Answer(ack.summary, body)
+
+    async def ask(self, outgoing: Outgoing, timeout: float) -> Answer:
+        """See :class:`bridge.ports.Asking`. A commit answer (CA) is not the answer."""
+        frame, control_id = _frame(outgoing), outgoing.control_id.strip()
         try:
-            frame = wrap(outgoing.data)
-        except CodecError as error:
-            raise Permanent(error.what, at=error.at, fix=error.fix, kind=error.kind) from None
-        control_id = outgoing.control_id.strip()
-        silent = outgoing.format == "hl7v2" and asks_for_nothing(outgoing.data)
-        link = await self._take(control_id)
-        try:
-            if silent:
-                await link.hand_over(control_id, frame, self.settings.ack_timeout)
-                return Answer("sent")
-            application = self.settings.wait_for == "application"
-            ack, body = await link.ask(control_id, frame, self.settings.ack_timeout, application=application)
-        except BaseException:
-            link.abort()
-            raise
-        finally:
-            if self.settings.connection == "per_message":
-                link.close()
-        judge(ack, self.settings.ack_policy)
-        return Answer(ack.code, body)
+            async with asyncio.timeout(timeout), self._turns:
+                ack, body = await self._questions.ask(control_id, frame, timeout, application=True)
+        except TimeoutError:
+            raise Uncertain(f"no answer within {timeout:g} s", fix="see why the receiver is slow") from None
+        return Answer(ack.summary, body)
 
     async def close(self) -> None:
         """Close every connection, at once."""
-        links = list(self.links)
-        for link in links:
-            link.abort()
-        if links:
-            await asyncio.wait([link.over for link in links], timeout=1.0)
+        await asyncio.gather(self._deliveries.close(), self._questions.close())
 
-    async def _take(self, control_id: str) -> Link:
-        """A connection with room for one more message, reserved for ``control_id``."""
-        for link in list(self.links):
-            if link.reserve(control_id, self.settings.pipeline):
-                if await link.usable():
-                    return link
-                link.abort()
-        return await self._connect(control_id)
-
-    async def _connect(self, control_id: str) -> Link:
-        settings, loop = self.settings, asyncio.get_running_loop()
-        host, port = settings.connect
-        context = self._tls.current() if self._tls else None
-        try:
-            async with asyncio.timeout(settings.connect_timeout):
-                _, link = await loop.create_connection(lambda: Link(self, control_id), host, port, ssl=context)
-        except TimeoutError:
-            raise Unreachable(
-                f"no connection within {settings.connect_timeout:g} s",
-                at=str(settings.connect),
-                fix="check that the receiver runs and that no firewall stands between",
-            ) from None
-        except OSError as error:
-            raise Unreachable(
-                f"cannot connect: {_reason(error)}",
-                at=str(settings.connect),
-                fix="check that the receiver runs and listens there",
-            ) from None
-        log.info("connection_opened", channel=self.name, peer=str(settings.connect))
-        return link
+    async def _hand_back(self, ack: Ack, body: bytes) -> None:
+        """Have an answer with content of its own received as a message, where a route wants it."""
+        if self._answers is None or not ack.is_message:
+            return
+        reply = await self._answers(Inbound(body, str(self.settings.connect)))
+        if not reply.message:
+            raise Uncertain("its answer could not be stored", fix="mend the store: it is sent again for its answer")
 
 
-def _reason(error: OSError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the certificate was not accepted: {error.verify_message}"
-    return error.strerror or type(error).__name__
+def _frame(outgoing: Outgoing) -> bytes:
+    """Raises Permanent for what cannot be framed."""
+    try:
+        return wrap(outgoing.data)
+    except CodecError as error:
+        raise Permanent(error.what, at=error.at, fix=error.fix, kind=error.kind) from None

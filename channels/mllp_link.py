@@ -14,13 +14,13 @@ from bridge.errors import BridgeError, CodecError, Held, Uncertain, Unreachable
 from channels.tcp import tune
 
 if TYPE_CHECKING:
-    from channels.mllp_client import MllpSink
+    from channels.mllp_pool import Pool
 
 log = structlog.get_logger(__name__)
 
 _IDLE = 0.1
 """Seconds without traffic after which a connection is looked at again before it is used."""
-_MAX_ANSWER = 1024 * 1024
+_MAX_ANSWER = 16 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -37,10 +37,10 @@ class _Question:
 
 
 class Link(asyncio.Protocol):
-    """A connection to the receiver, made for the message ``control_id``; among the channel's links while it is open."""
+    """A connection to the receiver, made for the message ``control_id``; among the pool's links while it is open."""
 
-    def __init__(self, sink: MllpSink, control_id: str) -> None:
-        self._sink, self._channel = sink, sink.name
+    def __init__(self, pool: Pool, control_id: str) -> None:
+        self._pool, self._channel = pool, pool.name
         self._framer = Framer(_MAX_ANSWER)
         self._loop = asyncio.get_running_loop()
         self._questions = {control_id: _Question()}
@@ -60,9 +60,9 @@ class Link(asyncio.Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
         transport.set_write_buffer_limits(high=0)
-        tune(transport.get_extra_info("socket"), self._sink.settings.keepalive)
+        tune(transport.get_extra_info("socket"), self._pool.settings.keepalive)
         self._active = self._loop.time()
-        self._sink.links[self] = None
+        self._pool.links[self] = None
 
     def data_received(self, data: bytes) -> None:
         for frame in self._framer.feed(data):
@@ -87,7 +87,7 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._gone = True
-        self._sink.links.pop(self, None)
+        self._pool.links.pop(self, None)
         self._framer.abandon()
         self._note_discarded()
         log.info("connection_closed", channel=self._channel, discarded=self._noted)
@@ -172,9 +172,9 @@ class Link(asyncio.Protocol):
             question.future.set_result((ack, frame))
 
     def _note_discarded(self) -> None:
-        framer, sink = self._framer, self._sink
+        framer, pool = self._framer, self._pool
         if framer.discarded != self._noted:
-            sink.peers.note_discarded(sink.settings.connect.host, framer.discarded - self._noted, framer.sample)
+            pool.peers.note_discarded(pool.settings.connect.host, framer.discarded - self._noted, framer.sample)
             self._noted = framer.discarded
 
     def _start_timer(self, question: _Question) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-SUBJECTS = ("flow",)
-"""What can be measured: ``flow`` is MLLP in, durable, routed, edited, MLLP out in sequence."""
+SUBJECTS = ("flow", "codec")
+"""What can be measured: ``flow`` is MLLP in, durable, routed, edited, MLLP out in sequence; ``codec`` is the CPU time
+of parse, route and edit alone, beside other libraries."""
 
 
 def run_bench(
@@ -17,15 +18,20 @@ def run_bench(
     messages: Sequence[int] = (2000, 6000, 12000),
     folder: Path | None = None,
 ) -> int:
-    """Measure and print; 0 when everything arrived, once, edited and in sequence, else 1.
+    """Measure and print; 0 when everything arrived, once, edited and in sequence (codec: was edited alike), else 1.
 
-    ``messages[i]`` are sent over ``connections[i]`` connections. ``folder`` is where the engine's data is kept while it
-    runs (default: a temporary folder below /var/tmp). No figure makes it fail. Raises BridgeError for an unknown
-    subject and for an engine that does not start.
+    The rest is about the flow: ``messages[i]`` are sent over ``connections[i]`` connections; ``folder`` is where the
+    engine's data is kept while it runs (default: a temporary folder below /var/tmp). No figure makes it fail. Raises
+    BridgeError for an unknown subject and for an engine that does not start.
     """
-    from bridge.bench import flow
     from bridge.errors import NotFound
 
     if subject not in SUBJECTS:
         raise NotFound(f"no bench called {subject}", fix="one of " + ", ".join(SUBJECTS))
+    if subject == "codec":
+        from bridge.bench import codec
+
+        return codec.run(json=json)
+    from bridge.bench import flow
+
     return flow.run(json=json, levels=list(zip(connections, messages, strict=True)), folder=folder)

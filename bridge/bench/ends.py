@@ -11,6 +11,9 @@ from typing import Any
 
 from bridge.errors import BridgeError
 
+PATIENCE = 300.0
+"""Seconds after which a load that is not through means that nobody answers any more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Load:
@@ -25,7 +28,10 @@ class Load:
 def generate(port: int, connections: int, messages: int, run: int) -> Load:
     """Send the orders of ``run`` to ``port``, a closed loop on each connection. Raises BridgeError if one breaks."""
     command = [sys.executable, "-m", "bridge.bench.load", *map(str, (port, connections, messages, run))]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        raise BridgeError(f"the load was not through after {PATIENCE:g} s", at=f"127.0.0.1:{port}") from None
     if done.returncode:
         raise BridgeError(f"the load generator failed: {done.stderr.strip().splitlines()[-1]}", at=f"127.0.0.1:{port}")
     return Load(**json.loads(done.stdout))

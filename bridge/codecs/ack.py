@@ -38,6 +38,10 @@ _CONTROL = bytes(range(32))
 _ASCII = bytes(range(127)) + b" " * 129
 """What is not ASCII becomes a space, which is never a delimiter."""
 _MSH = re.compile(rb"(?<![A-Za-z0-9])MSH[^\r\n]*")
+_ANSWER = re.compile("[AC][AER]")
+_TYPE = re.compile("[A-Z]{3}")
+_EVENT = re.compile("[A-Z][A-Z0-9]{2}")
+_CONTROL_CODE = re.compile("[A-Z]{2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,22 @@ class Ack:
     """MSA-2: the control id of the message that is answered."""
     errors: tuple[AckError, ...] = ()
     text: str = ""
+    type: str = ""
+    """``ACK^O01``, ``ORR^O02``: message code and trigger event; empty when they are none."""
+    orders: tuple[str, ...] = ()
+    """ORC-1 of each order that the answer speaks of (table 0119): ``OK``, ``NA``, ``UA``."""
+
+    @property
+    def is_message(self) -> bool:
+        """It says more than an acknowledgement does."""
+        return self.type[:3] not in ("", "ACK", "MCF")
+
+    @property
+    def summary(self) -> str:
+        """``AA``, ``AA ORR^O02 UA``: without content."""
+        parts = [self.code if _ANSWER.fullmatch(self.code) else "?"]
+        parts += [self.type, *dict.fromkeys(self.orders)] if self.is_message else []
+        return " ".join(parts)
 
 
 def timestamp(now: datetime) -> bytes:
@@ -75,18 +95,22 @@ def acknowledge(
     control_id: str,
     now: datetime,
     error: BridgeError | None = None,
+    type_: Sequence[bytes] = (),
+    orders: Sequence[bytes] = (),
 ) -> bytes:
     """The answer to ``message``: MSH, MSA and, for an error, ERR in the form of the message's version.
 
     ``control_id`` is the answer's own MSH-10; MSA-2 is the message's. ``message`` is None when ``raw`` could not be
     parsed: the answer is then made from what of its MSH can be read, and says version 2.5.1 if that gives none.
+    ``type_`` is MSH-9 in parts, without it ACK; ``orders`` are segments, in the message's delimiters, that follow.
     """
     marks, msh, codec = _question(message, raw)
     if len(msh) < 18:
         msh = [*msh, *[b""] * (18 - len(msh))]
     version = msh[11].split(marks.component, 1)[0].decode("ascii", "replace")
     stamp = timestamp(now)
-    header = [b"MSH", marks.encoding, msh[4], msh[5], msh[2], msh[3], stamp, b"", _type(msh[8], marks, version)]
+    kind = _type(type_ or _ack_type(msh[8], marks), marks, version)
+    header = [b"MSH", marks.encoding, msh[4], msh[5], msh[2], msh[3], stamp, b"", kind]
     header += [_text(control_id, marks, codec), msh[10] or b"P", msh[11] or b"2.5.1"]
     if msh[17]:
         header += [b""] * 5 + [_label(msh[17], message)]
@@ -95,8 +119,10 @@ def acknowledge(
     if error is not None:
         if _before(version, (2, 7)):
             msa.append(_text(_short(error.what), marks, codec))
-        segments.append(_err(error, marks, codec, version))
-    body = b"".join(marks.field.join(segment) + b"\r" for segment in segments).translate(None, b"\x0b\x1c")
+        faults = [error] if _before(version, (2, 5)) else error.faults
+        segments += [_err(fault, marks, codec, version) for fault in faults]
+    lines = [*(marks.field.join(segment) for segment in segments), *orders]
+    body = b"".join(line + b"\r" for line in lines).translate(None, b"\x0b\x1c")
     if message is not None and message.codec != message.charset:
         return body.decode(message.codec).encode(message.charset, "replace")
     return body
@@ -173,12 +199,17 @@ def _codec(declared: bytes) -> str:
         return ""
 
 
-def _type(question: bytes, marks: Delimiters, version: str) -> bytes:
-    """MSH-9: ``ACK^trigger^ACK`` from 2.3.1 on, ``ACK`` before and without a trigger event."""
+def _ack_type(question: bytes, marks: Delimiters) -> Sequence[bytes]:
+    """``ACK^trigger^ACK``, or ``ACK`` without a trigger event."""
     parts = question.split(marks.component)
-    if len(parts) < 2 or not parts[1] or _before(version, (2, 3, 1)):
-        return b"ACK"
-    return marks.component.join((b"ACK", parts[1], b"ACK"))
+    return (b"ACK", parts[1], b"ACK") if len(parts) > 1 and parts[1] else (b"ACK",)
+
+
+def _type(parts: Sequence[bytes], marks: Delimiters, version: str) -> bytes:
+    """MSH-9: the structure, and in an ACK the trigger event too, are sent from 2.3.1 on."""
+    if _before(version, (2, 3, 1)):
+        parts = parts[:1] if parts[0] == b"ACK" else parts[:2]
+    return marks.component.join(parts)
 
 
 def _before(version: str, limit: tuple[int, ...]) -> bool:
@@ -259,7 +290,18 @@ def read_ack(raw: bytes) -> Ack:
     except (KeyError, CodecError):
         marks = _STANDARD
     errors = tuple(_read_err(fields, marks) for fields in segments.get("ERR", ()))
-    return Ack(msa[1].strip().upper(), msa[2].strip(), errors, marks.unescape(msa[3], "utf-8"))
+    orders = tuple(fields[1] for fields in segments.get("ORC", ()) if _CONTROL_CODE.fullmatch(fields[1]))
+    kind = _read_type(segments["MSH"][0][8], marks) if "MSH" in segments else ""
+    return Ack(msa[1].strip().upper(), msa[2].strip(), errors, marks.unescape(msa[3], "utf-8"), kind, orders)
+
+
+def _read_type(text: str, marks: Delimiters) -> str:
+    """``ORR^O02``; empty for anything that could be content."""
+    code, _, rest = text.strip().partition(marks.component.decode())
+    event = rest.partition(marks.component.decode())[0]
+    if not _TYPE.fullmatch(code):
+        return ""
+    return f"{code}^{event}" if _EVENT.fullmatch(event) else code
 
 
 def _read_err(fields: list[str], marks: Delimiters) -> AckError:

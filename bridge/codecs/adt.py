@@ -36,12 +36,16 @@ RETIRING = frozenset({IdentityAct.MERGE, IdentityAct.CHANGE})
 """Acts after which the first identifier stands for the other."""
 
 _ACTS = {
-    **dict.fromkeys(("A18", "A30", "A34", "A36", "A40"), IdentityAct.MERGE),
-    "A47": IdentityAct.CHANGE,
+    **dict.fromkeys(("A18", "A30", "A34", "A36", "A39", "A40"), IdentityAct.MERGE),
+    **dict.fromkeys(("A46", "A47"), IdentityAct.CHANGE),
     "A24": IdentityAct.LINK,
     "A37": IdentityAct.UNLINK,
 }
 """Trigger events. HL7 defines none that takes a merge back."""
+_PATIENT, _PERSON = ("MRG-1", "PID-3"), ("MRG-4", "PID-2")
+"""Where the retired identifier and its survivor stand, at the levels of patient and person (chapter 3, 3.5.2)."""
+_PERSONS = frozenset({"A39", "A46"})
+"""Events at the level of the person; kept by HL7 for backward compatibility."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,56 +83,88 @@ class IdentityEvent:
 
     trigger: str
     claims: tuple[IdentityClaim, ...]
+    remark: str = ""
+    """What people should see: it is about two patients, and claims nothing that takes effect."""
 
 
 def identity_event(message: View) -> IdentityEvent | None:
     """What an ADT message claims about identifiers; None when it claims nothing.
 
     The survivor is PID-3 (else PID-2, PID-4), the retired one MRG-1, matched by issuer and then by type code, in
-    each group of PID and MRG. Raises CodecError for a merge or link that names nobody to merge or link.
+    each group of PID and MRG; of persons (A39, A46) PID-2 and MRG-4. Raises CodecError for a merge or link that names
+    nobody to merge or link.
     """
-    if message.get("MSH-9.1") != "ADT":
+    code, trigger = message.message.kind
+    if code != "ADT":
         return None
-    trigger = message.get("MSH-9.2") or message.get("EVN-1")
     act, groups = _ACTS.get(trigger), message.split("PID")
     claims: list[IdentityClaim] = []
     if act in RETIRING:
         for number, group in enumerate(groups, start=1):
-            claims += _retirements(act, group, f"MRG({number})-1" if len(groups) > 1 else "MRG-1")
+            for level in _levels(trigger, group):
+                place = level[0].replace("-", f"({number})-") if len(groups) > 1 else level[0]
+                claims += _retirements(act, group, level, place)
         if not groups:
             raise CodecError("a merge without a patient", at="PID", fix="send PID with PID-3", kind="required")
     elif act is not None:
         claims += _pair(act, groups)
     claims += [known for group in groups for known in _cross_references(group)]
-    return IdentityEvent(trigger, tuple(claims)) if claims else None
+    remark = "" if act else next(filter(None, (_unheeded(trigger, group) for group in groups)), "")
+    return IdentityEvent(trigger, tuple(claims), remark) if claims or remark else None
 
 
-def _retirements(act: IdentityAct, group: View, place: str) -> list[IdentityClaim]:
-    prior = _numbers(group, "MRG-1")
+def _levels(trigger: str, group: View) -> list[tuple[str, str]]:
+    """At which levels a group retires something. Of a person, also the patient's number, if MRG-1 has it."""
+    if trigger not in _PERSONS:
+        return [_PATIENT]
+    return [level for level in (_PERSON, _PATIENT) if _numbers(group, level[0])] or [_PERSON]
+
+
+def _unheeded(trigger: str, group: View) -> str:
+    """Moves, and merges of accounts and visits, take no effect here: told where they are about another patient."""
+    for level in (_PATIENT, _PERSON):
+        other = {number.key for number in _numbers(group, level[0])} - {number.key for number in _named(group, level)}
+        if other:
+            return f"{level[0]} names another patient, and {trigger} changes no identifier here: see whether it should"
+    return ""
+
+
+def _retirements(act: IdentityAct, group: View, level: tuple[str, str], place: str) -> list[IdentityClaim]:
+    prior, own = _numbers(group, level[0]), _named(group, level)
+    if act is IdentityAct.CHANGE and (withdrawn := _withdrawn(group)):
+        prior = [number for number in prior if number.issuer not in withdrawn]
+        if not prior:
+            return []
     gone = {number.key for number in prior}
-    named = [number for number in _own(group) if number.key not in gone] if prior else _own(group)
+    named = [number for number in own if number.key not in gone] if prior else own
     if not prior:
         return _both_in_one_place(act, named, place)
     clear: list[IdentityClaim] = []
     open_: list[PatientNumber] = []
     doubtful: list[IdentityClaim] = []
-    stays = {number.key for number in _own(group)}
+    stays = {number.key for number in own}
     for old in prior:
         fitting = _fitting(old, named)
         if len(fitting) == 1:
             clear.append(IdentityClaim(act, old.key, (fitting[0],)))
         elif fitting:
-            doubt = "PID-3 has several identifiers of the authority that MRG-1 names"
+            doubt = f"{level[1]} has several identifiers of the authority that {level[0]} names"
             doubtful.append(IdentityClaim(act, old.key, tuple(fitting), doubt))
         elif old.key not in stays:
             open_.append(old)
     if not named and open_:
-        raise CodecError("nobody survives the merge", at="PID-3", fix="send the surviving identifier", kind="required")
+        raise CodecError("nobody survives the merge", at=level[1], fix="send the surviving identifier", kind="required")
     if clear:
         survivor = clear[0].candidates
         return clear + doubtful + [IdentityClaim(IdentityAct.KNOWN, old.key, survivor) for old in open_]
-    doubt = "PID-3 has no identifier of the authority that MRG-1 names"
+    doubt = f"{level[1]} has no identifier of the authority that {level[0]} names"
     return doubtful + [IdentityClaim(act, old.key, tuple(named), doubt) for old in open_]
+
+
+def _withdrawn(group: View) -> set[str]:
+    """Issuers whose identifier PID-3 deletes (HL7's null in its place): an A47 then takes it away, for no other one."""
+    issuers = (parts[3] for parts in group.all_parts("PID-3") if parts[0][0].strip() == NULL and len(parts) > 3)
+    return {name for issuer in issuers if (name := next(filter(None, issuer), ""))}
 
 
 def _fitting(old: PatientNumber, named: Sequence[PatientNumber]) -> list[PatientNumber]:
@@ -163,6 +199,10 @@ def _cross_references(group: View) -> Iterator[IdentityClaim]:
     for other in named[1:]:
         if other.issuer != named[0].issuer:
             yield IdentityClaim(IdentityAct.KNOWN, named[0].key, (other,))
+
+
+def _named(group: View, level: tuple[str, str]) -> list[PatientNumber]:
+    return _own(group) if level is _PATIENT else _numbers(group, level[1])
 
 
 def _own(group: View) -> list[PatientNumber]:

@@ -29,7 +29,8 @@ class Editor:
 
     A path without an occurrence means the first segment of that name; a path that stops at a field without choosing
     a repetition means the whole field, with all its repetitions; one that goes on to a component means the first
-    repetition. ``[*]`` and ``(*)`` mean each. Every method raises CodecError naming the path.
+    repetition. ``[*]`` and ``(*)`` mean each. Groups are those of the message as it came: a segment that was added is
+    in none. Every method raises CodecError naming the path.
     """
 
     def __init__(self, message: Hl7Message) -> None:
@@ -40,6 +41,7 @@ class Editor:
         self._message = message
         self._marks = message.delimiters
         self._lines = [_Line(name, number, None) for number, name in enumerate(message.names)]
+        self._named: dict[str, list[_Line]] = {}
 
     def set(self, path: str, text: str) -> None:
         """Put ``text`` at ``path``, escaped; a segment that is too short gets the delimiters needed.
@@ -89,6 +91,7 @@ class Editor:
         self._edited = self._edited or bool(doomed)
         gone = set(doomed)
         self._lines = [line for line in self._lines if line not in gone]
+        self._named = {}
 
     def add_segment(self, name: str, after: str = "") -> None:
         """Add an empty segment after the last one called ``after``, or at the end."""
@@ -101,6 +104,7 @@ class Editor:
                 raise CodecError("no such segment in the message", at=after, fix="name a segment that is there")
         self._edited = True
         self._lines.insert(at, _Line(name, -1, [name.encode()]))
+        self._named = {}
 
     def encode(self) -> bytes:
         """The message with its edits; the original bytes themselves when there were none."""
@@ -121,10 +125,10 @@ class Editor:
         message = self._message
         if message.codec == message.charset:
             return data
-        if _written(message.body.decode(message.codec), message.charset) != message.raw:
+        if written(message.body.decode(message.codec), message.charset) != message.raw:
             what = f"this {message.charset} text cannot be written back byte for byte"
             raise CodecError(what, at="MSH-18", fix="set MSH-18 to UNICODE UTF-8 as well")
-        return _written(data.decode(message.codec), message.charset)
+        return written(data.decode(message.codec), message.charset)
 
     def _joined(self) -> bytes:
         message = self._message
@@ -149,7 +153,7 @@ class Editor:
         if not charset or charset == message.charset:
             return
         text = self._joined().decode(message.codec).removeprefix("\ufeff")
-        self._take(parse(_written(text, charset), charset))
+        self._take(parse(written(text, charset), charset))
 
     def _open(self, line: _Line) -> list[bytes]:
         self._edited = True
@@ -165,7 +169,10 @@ class Editor:
     def _matching(self, path: Path) -> list[_Line]:
         if path.verbatim:
             raise CodecError("the delimiters cannot be changed", at=path.text, fix="name another field")
-        lines = [line for line in self._lines if line.name == path.segment]
+        lines = self._lines_of(path.segment)
+        if path.groups:
+            inside = set(self._message.places(path))
+            lines = [line for line in lines if line.number in inside]
         which = path.occurrence
         if which is None:
             return lines[:1]
@@ -173,6 +180,13 @@ class Editor:
             index, matches = which.path.index, self._message.field_matches
             return [line for line in lines if matches(self._field(line, index), which)]
         return lines if which == EVERY else lines[which - 1 : which]
+
+    def _lines_of(self, name: str) -> list[_Line]:
+        """The lines of a name, found once for many edits. Not to be changed."""
+        if not self._named:
+            for line in self._lines:
+                self._named.setdefault(line.name, []).append(line)
+        return self._named.get(name, [])
 
     def _value(self, path: Path) -> bytes:
         """Raw bytes at a path, as they stand after the edits so far."""
@@ -255,7 +269,7 @@ class Editor:
         return self._marks.repetition.join(repetitions)
 
 
-def _written(text: str, charset: str) -> bytes:
+def written(text: str, charset: str) -> bytes:
     """A whole message in a character set, from which it is read again as it was."""
     fix = "choose a larger one, for example UNICODE UTF-8"
     try:

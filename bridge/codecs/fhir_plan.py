@@ -30,12 +30,24 @@ _RANK = {
     "appended": 4,
     "cancelled": 5,
     "entered-in-error": 5,
+    "superseded": 5,
 }
 _FINAL, _WITHDRAWN = 3, 5
 
 
+def _rank(resource: Mapping[str, Any]) -> int:
+    """How far a report, an observation or a document has come; a document that is current, by its docStatus."""
+    current = resource.get("status") == "current"
+    return _RANK.get(str(resource.get("docStatus", "unknown") if current else resource.get("status")), 0)
+
+
+def _issued(resource: Mapping[str, Any]) -> Any:
+    return resource.get("date" if resource.get("resourceType") == "DocumentReference" else "issued")
+
+
 def may_replace(current: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether ``new`` may replace ``current``: both DiagnosticReports, or both Observations, of the same identifier.
+    """Whether ``new`` may replace ``current``: both DiagnosticReports, Observations or DocumentReferences of the same
+    identifier.
 
     ==========================  ==============================================================
     new status is               it may, if
@@ -49,10 +61,11 @@ def may_replace(current: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     ==========================  ==============================================================
 
     Ranks: registered, unknown < partial < preliminary < final < amended, corrected, appended < cancelled,
-    entered-in-error (withdrawn). Where either side has no ``issued``, neither is newer nor older.
+    entered-in-error, superseded (withdrawn). A document's ``date`` is its ``issued``. Where either side has none,
+    neither is newer nor older.
     """
-    old_rank, new_rank = (_RANK.get(str(one.get("status")), 0) for one in (current, new))
-    age = _age(new.get("issued"), current.get("issued"))
+    old_rank, new_rank = _rank(current), _rank(new)
+    age = _age(_issued(new), _issued(current))
     if new_rank > old_rank:
         return True
     if new_rank == old_rank:
@@ -211,7 +224,7 @@ def _held_back(pairs: Sequence[tuple[Json, Json | None]]) -> set[str]:
     return held | (lost - kept)
 
 
-_RULED = ("DiagnosticReport", "Observation")
+_RULED = ("DiagnosticReport", "Observation", "DocumentReference")
 
 
 def _is_report(entry: Json) -> bool:
@@ -219,7 +232,7 @@ def _is_report(entry: Json) -> bool:
 
 
 def _withdrawn(resource: Json) -> bool:
-    return _RANK.get(str(resource.get("status")), 0) == _WITHDRAWN
+    return _rank(resource) == _WITHDRAWN
 
 
 def _results(report: Json) -> list[str]:
@@ -245,11 +258,32 @@ _CONTENT = {
 
 def _completed(new: Json, old: Json) -> Json:
     """``new`` with the content (and results) of ``old``, if it has no content itself and is not withdrawn."""
+    if new["resourceType"] == "DocumentReference":
+        return _completed_document(new, old)
+    if new.get("status") == "appended" and not _withdrawn(old):
+        return _appended(new, old)
     content = _CONTENT.get(new["resourceType"])
     if content is None or _withdrawn(new) or _has_content(new):
         return new
     kept = {key: value for key, value in old.items() if key == "result" or content.fullmatch(key)}
     return {**kept, **new}
+
+
+def _appended(new: Json, old: Json) -> Json:
+    """``new``, an addendum, after all that ``old`` says: it is not the whole report. It is never added twice."""
+    lists = {key: old.get(key, []) for key in ("presentedForm", "result")}
+    added = {key: [*here, *(one for one in new.get(key, []) if one not in here)] for key, here in lists.items()}
+    kept: Json = {key: old[key] for key in ("conclusion", "conclusionCode") if key in old}
+    return {**kept, **new, **{key: both for key, both in added.items() if both}}
+
+
+def _completed_document(new: Json, old: Json) -> Json:
+    """``new`` with all that it does not name itself, if it has no data and is not in error: a mere change of status."""
+    stored = ("data", "url")
+    empty = not any(key in one.get("attachment", {}) for one in new.get("content", []) for key in stored)
+    if not empty or new.get("status") == "entered-in-error":
+        return new
+    return {**old, **new, "content": old.get("content", new["content"])}
 
 
 def _has_content(resource: Json) -> bool:

@@ -6,7 +6,7 @@ import hashlib
 from datetime import datetime
 from typing import Any, Protocol
 
-from bridge.codecs import ack, hl7v2
+from bridge.codecs import ack, hl7v2, order_answers
 from bridge.errors import BridgeError
 from bridge.message import Header
 
@@ -32,8 +32,11 @@ class Format(Protocol):
         now: datetime,
         error: BridgeError | None = None,
         deferred: bool = False,
+        orders: bool = False,
     ) -> bytes:
         """The acknowledgement in this format; positive without ``error``. Empty when the sender wants none.
+
+        ``orders``: orders are answered one by one (ORR, ORI, ORG).
 
         Several are separated by FS (0x1C), which no message holds: see :attr:`bridge.ports.Reply.answers`.
         ``deferred``: the positive answer of :meth:`defers` is not among them.
@@ -60,13 +63,15 @@ class Hl7v2:
         now: datetime,
         error: BridgeError | None = None,
         deferred: bool = False,
+        orders: bool = False,
     ) -> bytes:
+        acknowledge = order_answers.acknowledge if orders else ack.acknowledge
         codes = ack.wanted(parsed, error)
         if deferred and error is None and self.defers(parsed):
             codes.remove("AA")
         answers = []
         for code in codes:
-            answers.append(ack.acknowledge(parsed, raw, code=code, control_id=control_id, now=now, error=error))
+            answers.append(acknowledge(parsed, raw, code=code, control_id=control_id, now=now, error=error))
             control_id = "A" + control_id[1:]
         return answers[0] if len(answers) == 1 else b"\x1c".join(answers)
 

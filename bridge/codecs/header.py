@@ -21,16 +21,15 @@ _EMPTY = blake2b(digest_size=16)
 def read_header(message: Hl7Message, index: dict[str, list[int]]) -> Header:
     """The header of a message whose segments are at ``index``.
 
-    Patients: every repetition of PID-3 (PID-2 or PID-4 when it is empty) and MRG-1. Orders: ORC-2/3, OBR-2/3,
-    SCH-26/27. Accession: IPC-1, else OBR-18. The digest leaves MSH-7 out, which a resend changes.
+    Patients: every repetition of PID-3 (PID-2 or PID-4 when it is empty) and MRG-1, and of MRG-4 with PID-2. Orders:
+    ORC-2/3, OBR-2/3, SCH-26/27. Accession: IPC-1, else OBR-18. The digest leaves MSH-7 out, which a resend changes.
     """
     field, decode = message.field, message.decode
     component = message.delimiters.component
-    kind = field(0, 8).split(component, 2)
-    trigger = decode(kind[1]) if len(kind) > 1 else ""
+    code, event = message.kind
     control_id = decode(field(0, 9))
     return Header(
-        type=f"{decode(kind[0])}^{trigger}" if trigger else decode(kind[0]),
+        type=f"{code}^{event}" if event else code,
         control_id=control_id,
         sender=f"{decode(field(0, 2))}|{decode(field(0, 3))}",
         version=message.version,
@@ -48,6 +47,9 @@ def _patients(message: Hl7Message, index: dict[str, list[int]]) -> tuple[str, ..
     field, marks = message.field, message.delimiters
     values = [field(number, 3) or field(number, 2) or field(number, 4) for number in index.get("PID", ())]
     values += [field(number, 1) for number in index.get("MRG", ())]
+    persons = [field(number, 4) for number in index.get("MRG", ())]
+    if any(persons):
+        values += persons + [field(number, 2) for number in index.get("PID", ())]
     found = []
     for value in values:
         for one in value.split(marks.repetition):

@@ -30,6 +30,7 @@ _MOST = 500_000
 """Lines of one message; more would cost far more memory than their bytes."""
 _LINE = re.compile(rb"[^\r\n]+")
 _MSH_FIX = "send one HL7 v2 message in ER7 encoding, beginning with MSH"
+_ONLY_EVENTS = {"ORM": "O01", "ORU": "R01"}
 _NAMES: dict[bytes, str] = {}
 """Segment names by the first four bytes of a line: the name and the separator ``|``."""
 
@@ -106,6 +107,7 @@ class Hl7Message(View):
             at = f"segment {index['MSH'][1] + 1}"
             raise CodecError("another message begins inside this one", at=at, fix="send one message in each frame")
         self.message, self._numbers, self._index = self, range(len(names)), index
+        self._tree = None
 
     def _oddities(self) -> list[str]:
         """What a person should see about the lines: text that wrapped, or line ends of two kinds, loses no byte."""
@@ -210,6 +212,14 @@ class Hl7Message(View):
         return any(self.text(part, which.path) == which.value for part in value.split(self.delimiters.repetition))
 
     @property
+    def kind(self) -> tuple[str, str]:
+        """Message code and trigger event (MSH-9.1, MSH-9.2). Up to version 2.2 the event may stand in EVN-1 alone, or
+        go without saying where the code has just one."""
+        code, event = (*self.field(0, 8).split(self.delimiters.component, 2), b"")[:2]
+        text = self.decode(code)
+        return text, self.decode(event) or self.get("EVN-1") or _ONLY_EVENTS.get(text, "")
+
+    @property
     def header(self) -> Header:
         """What the engine needs to store, route and sequence the message; computed once."""
         if self._header is None:
@@ -265,8 +275,10 @@ def _without_shifts(raw: bytes, start: int, default_charset: str) -> list[bytes]
 
 
 def _declared(msh: list[bytes]) -> str:
-    """MSH-18 as written."""
-    return msh[17].decode("ascii", "replace") if len(msh) > 17 else ""
+    """MSH-18, its repetitions parted by ``~`` whatever the message parts them by."""
+    if len(msh) < 18:
+        return ""
+    return msh[17].replace(msh[1][1:2] or b"~", b"~").decode("ascii", "replace")
 
 
 def _line_end(raw: bytes, start: int) -> int:

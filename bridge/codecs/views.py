@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from bridge.codecs import groups
 from bridge.codecs.paths import EVERY, Match, Path, compile_path
 
 if TYPE_CHECKING:
@@ -14,11 +15,12 @@ if TYPE_CHECKING:
 class View:
     """Some of a message's segments, in an order of its own: the whole message, one order of it, or one segment."""
 
-    __slots__ = ("_index", "_numbers", "message")
+    __slots__ = ("_index", "_numbers", "_tree", "message")
 
     def __init__(self, message: Hl7Message, numbers: Sequence[int], index: dict[str, list[int]] | None = None) -> None:
         self.message = message
         self._numbers = numbers
+        self._tree: groups.Node | None = None
         if index is None:
             index = {}
             for number in numbers:
@@ -58,10 +60,46 @@ class View:
         compiled = compile_path(path)
         return [self.message.split_value(value, compiled) for value in self._values(compiled, every=True)]
 
+    def bytes_at(self, path: str) -> bytes:
+        """The bytes that :meth:`get` reads, as sent; of a field all repetitions, unless the path chooses one."""
+        compiled = compile_path(path)
+        message, marks = self.message, self.message.delimiters
+        for number in self.occurrences(compiled):
+            value = message.field(number, compiled.index)
+            if compiled.verbatim or (compiled.repetition is None and not compiled.component):
+                return value
+            for _, repetition in message.repetitions(value, compiled):
+                component = _part(repetition, marks.component, compiled.component)
+                return _part(component, marks.subcomponent, compiled.subcomponent)
+        return b""
+
+    @property
+    def own(self) -> Sequence[int]:
+        """Where its segments stand in the message; of a slice only its own, without those before it."""
+        return self._numbers
+
     def segments(self, name: str = "") -> list[Segment]:
         """The segments called ``name``, or all, in this view's order."""
         numbers = self._index.get(name, ()) if name else self._all()
         return [Segment(self.message, number) for number in numbers]
+
+    def places(self, path: Path) -> Sequence[int]:
+        """The numbers of a path's segments, in its groups if it names any, before it chooses among them."""
+        if not path.groups:
+            return self._index.get(path.segment, ())
+        names = self.message.names
+        return [number for number in self._in_groups(path.groups) if names[number] == path.segment]
+
+    def occurrences(self, path: Path, every: bool = False) -> Sequence[int]:
+        """The numbers of the segments that a path means; all of them, with ``every``, when it does not choose."""
+        numbers = self.places(path)
+        which = path.occurrence
+        if which is None:
+            return numbers if every else numbers[:1]
+        if isinstance(which, Match):
+            message, index = self.message, which.path.index
+            return [number for number in numbers if message.field_matches(message.field(number, index), which)]
+        return numbers if which == EVERY else numbers[which - 1 : which]
 
     def split(self, anchor: str) -> list[View]:
         """One view for each slice that starts at a segment called ``anchor``; none when there is no such segment.
@@ -92,10 +130,18 @@ class View:
         """What every slice sees after its own: the segments before the first slice."""
         return View(self.message, head)
 
+    def _in_groups(self, wanted: Sequence[tuple[str, int]]) -> list[int]:
+        if self._tree is None:
+            structure = groups.structure_of(*self.message.kind)
+            if structure is None:
+                return []
+            self._tree = groups.tree(structure, self.message.names, sorted(self._all()))
+        return groups.chosen(self._tree, wanted)
+
     def _values(self, path: Path, every: bool = False) -> Iterator[bytes]:
         """The raw repetitions that a path names (or would, with ``every``, when it does not choose)."""
         message = self.message
-        for number in self._occurrences(path, every):
+        for number in self.occurrences(path, every):
             value = message.field(number, path.index)
             if path.verbatim:
                 yield value
@@ -104,15 +150,10 @@ class View:
             else:
                 yield from (part for _, part in message.repetitions(value, path))
 
-    def _occurrences(self, path: Path, every: bool) -> Sequence[int]:
-        numbers = self._index.get(path.segment, ())
-        which = path.occurrence
-        if which is None:
-            return numbers if every else numbers[:1]
-        if isinstance(which, Match):
-            message, index = self.message, which.path.index
-            return [number for number in numbers if message.field_matches(message.field(number, index), which)]
-        return numbers if which == EVERY else numbers[which - 1 : which]
+
+def _part(value: bytes, separator: bytes, number: int) -> bytes:
+    """Part ``number`` from 1, all of it for 0."""
+    return b"".join(value.split(separator)[number - 1 : number]) if number else value
 
 
 class _Chain:

@@ -65,7 +65,7 @@ def messages(
             control_id=control_id,
             patient=patient,
             accession=accession,
-            since=_since(since, here.zone) if since else 0,
+            since=millis_since(since, here.zone) if since else 0,
             limit=limit,
         )
         rows = here.operations.messages(wanted)
@@ -92,7 +92,7 @@ def messages(
         )
 
 
-def _since(text: str, zone: ZoneInfo) -> int:
+def millis_since(text: str, zone: ZoneInfo) -> int:
     """Milliseconds since the epoch for ``2h``, ``14:00`` or a date. Raises BridgeError for anything else."""
     now = time.time()
     span = re.fullmatch(r"(\d+)([smhd])", text)

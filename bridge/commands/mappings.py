@@ -68,7 +68,7 @@ def _with_cases_of(files: Mapping[str, str], mapping: str) -> dict[str, str]:
     from bridge.mapping.compile import CASES
     from bridge.yamlfile import suggest
 
-    cases = {name.rsplit("/", 1)[-1].removesuffix(CASES): name for name in files if name.endswith(CASES)}
+    cases = {name.removesuffix(CASES): name for name in files if name.endswith(CASES)}
     if mapping and mapping not in cases:
         raise NotFound(f"no cases of a mapping {mapping}", fix=suggest(mapping, cases))
     others = {name for mine, name in cases.items() if mapping not in ("", mine)}

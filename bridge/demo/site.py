@@ -70,7 +70,7 @@ class Ports:
 def write_site(folder: Path, ports: Ports) -> Path:
     """Write the site file with its mappings and adapters into ``folder``; its path."""
     for name in ("mappings", "adapters"):
-        shutil.copytree(_shipped(name), folder / name)
+        shutil.copytree(shipped(name), folder / name)
     _add_stations(folder, _STATIONS)
     config = folder / "bridge.yaml"
     ends = {name: getattr(ports, name) for name in Ports.__slots__}
@@ -89,7 +89,7 @@ def _add_stations(folder: Path, rows: str) -> None:
     table.write_text(text + ("" if text.endswith("\n") else "\n") + rows, encoding="utf-8")
 
 
-def _shipped(name: str) -> Path:
+def shipped(name: str) -> Path:
     """A folder that comes with the package: beside it in a checkout, inside it when installed."""
     package = Path(bridge.__file__).parent
     for place in (package / "share" / name, package.parent / name):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import insort
 from dataclasses import dataclass, field
 
+from bridge.message import shared_keys
 from bridge.store.deliveries import Owed
 
 
@@ -20,6 +21,14 @@ class Entry:
     failure: BaseException | None = None
     """Rendering failed: it dies at its turn, not before."""
 
+    shared: frozenset[str] = field(init=False)
+    """Keys that it holds together with others."""
+    alone: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.shared = shared_keys(self.keys)
+        self.alone = frozenset(self.keys) - self.shared
+
     @property
     def keys(self) -> tuple[str, ...]:
         return self.owed.delivery.keys
@@ -31,7 +40,8 @@ class Entry:
 
 @dataclass(slots=True)
 class Lanes:
-    """Claimed deliveries in sequence. One may go when no earlier one that has not ended shares a key with it."""
+    """Claimed deliveries in sequence. One may go when no earlier one that has not ended shares a key with it, but for a
+    key that both hold together with others."""
 
     waiting: list[Entry] = field(default_factory=list)
     busy: dict[str, Entry] = field(default_factory=dict)
@@ -51,15 +61,19 @@ class Lanes:
 
     def take(self, now: float) -> Entry | None:
         """The lowest that may go now, moved to busy; None if there is none."""
-        held: set[str] = set()
+        alone: set[str] = set()
+        shared: set[str] = set()
         for entry in self.busy.values():
-            held.update(entry.keys)
+            alone |= entry.alone
+            shared |= entry.shared
         for index, entry in enumerate(self.waiting):
-            if entry.due <= now and held.isdisjoint(entry.keys):
+            free = entry.alone.isdisjoint(alone) and entry.alone.isdisjoint(shared) and entry.shared.isdisjoint(alone)
+            if free and entry.due <= now:
                 del self.waiting[index]
                 self.busy[entry.owed.delivery.id] = entry
                 return entry
-            held.update(entry.keys)
+            alone |= entry.alone
+            shared |= entry.shared
         return None
 
     def again(self, entry: Entry, due: float) -> None:

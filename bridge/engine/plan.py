@@ -9,9 +9,9 @@ from typing import Any
 from bridge.codecs.formats import FORMATS
 from bridge.engine import application_ack
 from bridge.errors import BridgeError, SettingsError
-from bridge.mapping import CompiledMapping, MappingSet, Rendered, compile_all, compile_condition
-from bridge.message import Delivery, Header, Message, new_id
-from bridge.ports import SinkSettings, SourceSettings
+from bridge.mapping import CompiledMapping, MappingSet, Profile, Rendered, compile_all, compile_condition
+from bridge.message import SHARED, Delivery, Header, Message, new_id
+from bridge.ports import ChannelSettings, SinkSettings, SourceSettings
 from bridge.settings import Config, Loaded
 
 Condition = Callable[[Any], bool]
@@ -25,6 +25,19 @@ class CompiledRoute:
     """(destination, mapping or empty), in the written sequence."""
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A route that asks: which destination, through which mapping there and back (empty: unchanged), how long."""
+
+    route: str
+    when: Condition
+    destination: str
+    mapping: str
+    answer: str
+    timeout: float
+    """Seconds."""
+
+
 class Plan:
     """What a revision does with a message. Immutable; kept until the last delivery that names it has ended."""
 
@@ -36,14 +49,36 @@ class Plan:
         errors = [finding for finding in compiled.findings if finding.severity == "error"]
         if errors:
             raise SettingsError(errors)
-        self.mappings: dict[str, CompiledMapping] = {application_ack.NAME: application_ack.MAPPING, **compiled.mappings}
+        self.mappings: dict[str, CompiledMapping] = {**application_ack.MAPPINGS, **compiled.mappings}
+        self.profiles: Mapping[str, Profile] = compiled.profiles
         self._by_source: dict[str, list[CompiledRoute]] = {}
+        self._questions: dict[str, list[Question]] = {}
         for name, route in self.config.routes.items():
             when = compile_condition(route.when, f"routes.{name}.when")
             targets = tuple((target.destination, target.mapping) for target in route.to)
             for source in route.sources:
-                self._by_source.setdefault(source, []).append(CompiledRoute(name, when, targets))
+                if route.ask:
+                    question = Question(name, when, *route.ask.to, route.ask.answer, route.ask.timeout)
+                    self._questions.setdefault(source, []).append(question)
+                else:
+                    self._by_source.setdefault(source, []).append(CompiledRoute(name, when, targets))
+        self._sources = {name: _source(settings) for name, settings in self.config.channels.items()}
         self.context: dict[str, Any] = {"site": self.config.site.model_dump(mode="json")}
+
+    def source(self, channel: str) -> SourceSettings:
+        """The policies for what comes from a channel; of one that sends, for what its destination answers."""
+        return self._sources[channel]
+
+    def is_source(self, channel: str) -> bool:
+        """Whether a route wants what comes from this channel."""
+        return channel in self._by_source
+
+    def question(self, message: Message, parsed: Any) -> Question | None:
+        """The first route that wants this message to be asked; None if it is no question."""
+        for question in self._questions.get(message.channel, ()):
+            if question.when(parsed):
+                return question
+        return None
 
     def deliveries(self, message: Message, parsed: Any) -> list[Delivery]:
         """What the routes owe for this message: one delivery per destination and mapping, none twice."""
@@ -54,9 +89,8 @@ class Plan:
 
     def acknowledgement(self, message: Message, parsed: Any) -> list[Delivery]:
         """The application acknowledgement, where the channel sends it over another one and the sender wants it."""
-        settings = self.config.channels[message.channel]
-        assert isinstance(settings, SourceSettings)
-        destination, name = settings.application_ack, application_ack.NAME
+        settings = self.source(message.channel)
+        destination, name = settings.application_ack, application_ack.NAMES[settings.order_answers]
         if destination in ("same", "none") or not FORMATS[message.format].defers(parsed):
             return []
         return [self.delivery(message.id, message.day, message.header, name, destination, name, message.received_at)]
@@ -84,7 +118,7 @@ class Plan:
             mapping=mapping,
             revision=self.revision,
             keys=lane_keys(header, sink.lane),
-            context={"now": now} if mapping == application_ack.NAME else {},
+            context={"now": now} if mapping in application_ack.MAPPINGS else {},
             created_at=now,
         )
 
@@ -107,12 +141,21 @@ class Plan:
         return self.mapping(name).render(parsed, {**self.context, **context})
 
 
+def _source(settings: ChannelSettings) -> SourceSettings:
+    if isinstance(settings, SourceSettings):
+        return settings
+    return SourceSettings(type=settings.type, test_messages="accept")
+
+
 def lane_keys(header: Header, lane: str) -> tuple[str, ...]:
     """The keys on which a message keeps its sequence: one for the destination, or each patient, or each order.
 
-    A message that names none shares one key with the others that name none.
+    A message that names none shares one key with the others that name none. By order, a message without orders is about
+    its patients: it waits for whatever concerns them and holds it up, a merge above all.
     """
     if lane == "destination":
         return ("",)
-    named = header.patients if lane == "patient" else (header.orders or header.patients)
+    named = set(header.patients)
+    if lane == "order":
+        named = {SHARED + key for key in named} | (set(header.orders) or named)
     return tuple(sorted({key[:255] for key in named})) or ("-",)

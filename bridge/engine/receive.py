@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -19,7 +20,9 @@ from bridge.codecs.adt import IdentityEvent, identity_event
 from bridge.codecs.formats import FORMATS
 from bridge.engine import metrics
 from bridge.engine.plan import Plan
+from bridge.engine.relay import Relay
 from bridge.engine.turns import Turns
+from bridge.engine.validation import validated
 from bridge.engine.workers import Workers
 from bridge.errors import BridgeError, CodecError, Parked, Refused
 from bridge.message import Delivery, Header, Message, MessageStatus, new_id
@@ -41,17 +44,17 @@ class Receiver:
         plan: Callable[[], Plan],
         workers: Workers,
         turns: Turns,
+        relay: Relay,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._channel, self._store, self._plan, self._workers, self._clock = channel, store, plan, workers, clock
-        self._turns = turns
+        self._turns, self._relay = turns, relay
         self._received = {name: metrics.RECEIVED.labels(channel, name) for name in _OUTCOMES}
         self._seconds = metrics.ANSWER_SECONDS.labels(channel)
 
     async def __call__(self, inbound: Inbound) -> Reply:
         plan = self._plan()
-        settings = plan.config.channels[self._channel]
-        assert isinstance(settings, SourceSettings)
+        settings = plan.source(self._channel)
         started = time.perf_counter()
         await self._turns.mine()
         reply = await self._receive(inbound, plan, settings)
@@ -65,13 +68,16 @@ class Receiver:
         parsed: Any = None
         try:
             parsed = FORMATS[settings.format].read(inbound.data, settings.charset)
-            header: Header = parsed.header
-            await self._check(parsed, header, inbound.data, settings)
+            header = await self._check(parsed, inbound.data, plan, settings)
             message = self._message(identifier, now, inbound, settings, header)
             event = identity_event(parsed) if settings.identity else None
             deliveries = plan.deliveries(message, parsed)
             if settings.on_error == "reject":
                 await self._try_render(plan, deliveries, parsed, message)
+            if question := plan.question(message, parsed):
+                speak = partial(self._answer, plan, settings, parsed, message)
+                acceptance = Acceptance(message, deliveries, event=event, parsed=parsed)
+                return await self._relay(question, plan, acceptance, speak)
             if not deliveries:
                 return await self._unrouted(message, parsed, plan, settings, event)
             deliveries += plan.acknowledgement(message, parsed)
@@ -83,7 +89,9 @@ class Receiver:
             message = self._message(identifier, now, inbound, settings, header, error)
             return await self._refuse(message, parsed, plan, settings, error)
 
-    async def _check(self, parsed: Any, header: Header, raw: bytes, settings: SourceSettings) -> None:
+    async def _check(self, parsed: Any, raw: bytes, plan: Plan, settings: SourceSettings) -> Header:
+        """The header, with what validation only warns of. Raises for what is refused before any route is asked."""
+        header: Header = parsed.header
         if header.test and settings.test_messages == "refuse":
             raise Refused(
                 "a test message (MSH-11 is T or D) on a production channel",
@@ -95,8 +103,7 @@ class Receiver:
             raise CodecError(
                 "the control id is empty", at="MSH-10", fix="give every message its own id", kind="required"
             )
-        if settings.validation == "strict":
-            await self._workers.validate(raw, settings.charset)
+        return await validated(parsed, raw, plan, settings, self._workers)
 
     async def _try_render(self, plan: Plan, deliveries: list[Delivery], parsed: Any, message: Message) -> None:
         """Raises what would go wrong later, but for what only a person of ours can mend."""
@@ -143,9 +150,9 @@ class Receiver:
         self, plan: Plan, settings: SourceSettings, parsed: Any, message: Message, error: BridgeError | None = None
     ) -> bytes:
         now = datetime.fromtimestamp(message.received_at / 1000, ZoneInfo(plan.config.site.timezone))
-        own, later = message.id[-20:], settings.application_ack != "same"
+        own, later, orders = message.id[-20:], settings.application_ack != "same", settings.order_answers == "order"
         speak = FORMATS[settings.format].answer
-        return speak(parsed, message.raw, control_id=own, now=now, error=error, deferred=later)
+        return speak(parsed, message.raw, control_id=own, now=now, error=error, deferred=later, orders=orders)
 
     def _message(
         self,

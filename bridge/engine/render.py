@@ -17,6 +17,9 @@ from bridge.store.deliveries import Owed
 from bridge.store.finish import Frozen
 from bridge.store.store import Store
 
+PATIENCE = 0.001
+"""Seconds that rendered bytes wait for a commit to share."""
+
 Plans = Callable[[str], Plan]
 """Revision -> plan, from memory or from the store."""
 
@@ -51,7 +54,7 @@ class Renderer:
             if not frozen:
                 fresh.append(Frozen(delivery.id, entry.rendered, delivery.context))
         if fresh:
-            await self._store.freeze(fresh)
+            await self._store.freeze(fresh, patience=PATIENCE)
 
     async def _look_up(self, entries: list[Entry]) -> None:
         """Tell each that is about to be rendered which of its patients' identifiers were merged away by now."""

@@ -16,12 +16,14 @@ from bridge.engine.deliver import Deliverer
 from bridge.engine.doorbell import LocalDoorbell, make_doorbell
 from bridge.engine.plan import Plan
 from bridge.engine.receive import Receiver
+from bridge.engine.relay import Relay
 from bridge.engine.render import Renderer
 from bridge.engine.turns import Turns
 from bridge.engine.workers import Workers
 from bridge.errors import BridgeError, Finding, NotFound, Permanent, SettingsError, StoreUnavailable
 from bridge.message import new_id
 from bridge.ports import (
+    AnsweringSettings,
     ChannelSettings,
     PeerRecord,
     Receive,
@@ -60,6 +62,7 @@ class Runtime:
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{new_id()[-6:]}"
         self.workers = Workers()
         self.turns = Turns()
+        self.relay = Relay(store, self.workers, lambda name: self._ends[name])
         self.sources: dict[str, Source] = {}
         self.deliverers: dict[str, Deliverer] = {}
         self._alone = store.database.embedded if alone is None else alone
@@ -128,10 +131,16 @@ class Runtime:
             if deliverer.away
         }
 
+    def receiver(self, channel: str) -> Receiver:
+        """Takes single messages as if they came from this channel."""
+        return Receiver(channel, self.store, lambda: self.plan, self.workers, self.turns, self.relay)
+
     def _build(self, name: str, settings: ChannelSettings) -> Any:
         config = self.plan.config
         system = config.systems[settings.system].values if settings.system else {}
-        services = Services(name=name, site=config.site, worklist=self.store.worklist, system=system)
+        wanted = isinstance(settings, AnsweringSettings) and self.plan.is_source(name)
+        answers = self.receiver(name) if wanted else None
+        services = Services(name, config.site, worklist=self.store.worklist, system=system, answers=answers)
         return channel_type(settings.type).build(settings, services)
 
     async def _start_sources(self) -> None:
@@ -151,7 +160,7 @@ class Runtime:
             raise SettingsError(findings)
 
     def _receiver(self, name: str, settings: ChannelSettings) -> Receive:
-        receiver = Receiver(name, self.store, lambda: self.plan, self.workers, self.turns)
+        receiver = self.receiver(name)
         if not isinstance(settings, SourceSettings) or settings.format != "hl7v2":
             return receiver
         return Batches(receiver, one_by_one=settings.one_by_one)

@@ -16,7 +16,7 @@ from typing import Any
 
 from bridge.codecs import hl7v2
 from bridge.engine.plan import Plan
-from bridge.errors import CodecError, Temporary
+from bridge.errors import BridgeError, CodecError, Temporary
 from bridge.mapping import MappingSet, Rendered, compile_all
 
 HEAVY_TARGETS = frozenset({"fhir"})
@@ -29,13 +29,10 @@ class Workers:
         self._size = size
         self._pool: ProcessPoolExecutor | None = None
 
-    async def validate(self, raw: bytes, charset: str) -> None:
-        """Strict HL7 v2 validation. Raises CodecError at the first violation, naming how many there are."""
+    async def structure_faults(self, raw: bytes, charset: str) -> list[BridgeError]:
+        """What is wrong with an HL7 v2 message by the structures and data types of its version."""
         found = await self._run(_validate, raw, charset)
-        if found:
-            first = found[0]
-            more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-            raise CodecError(first["what"] + more, at=first["at"], fix=first["fix"], kind=first["kind"])
+        return [CodecError(one["what"], at=one["at"], fix=one["fix"], kind=one["kind"]) for one in found]
 
     async def render(
         self, plan: Plan, mapping: str, parsed: Any, raw: bytes, charset: str, context: Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""Cases: examples beside a mapping, run as tests. What a case does not name is not compared."""
+"""Cases: examples beside a mapping or profile, run as tests. What a mapping's case does not name is not compared."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from bridge.codecs.hl7v2 import NULL, Hl7Message, parse
 from bridge.errors import BridgeError, Finding, SettingsError
 from bridge.mapping.compile import CASES, CompiledMapping, MappingSet, Rendered, compile_all
 from bridge.mapping.place import Findings, Place
+from bridge.mapping.profiles import Profile
 from bridge.yamlfile import parse as parse_yaml
 from bridge.yamlfile import suggest
 
-_KEYS = ("name", "mapping", "given", "edit", "remove", "context", "expect", "expect_error", "expect_notes")
+_GIVEN = ("name", "mapping", "given", "edit", "remove", "context")
+_EXPECTED = ("expect", "expect_error", "expect_notes")
+_FAULTS = "expect_faults"
+"""What a profile's case expects: the faults of the message, all of them; none of a good one."""
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
-_FIELD = re.compile(r"[A-Z][A-Z0-9]{2}(?:\([^()]+\))?-\d")
+_FIELD = re.compile(r"(?:[A-Z_]{4,}(?:\([^()]+\))?\.)*[A-Z][A-Z0-9]{2}(?:\([^()]+\))?-\d")
 SITE = {"name": "demo-hospital", "timezone": "Europe/Paris"}
 """The site of cases that name none in ``context:``."""
 
@@ -56,7 +60,7 @@ def run_cases(files: Mapping[str, str], samples: Mapping[str, bytes]) -> list[Ca
 
 
 def _run_file(file: str, text: str, compiled: MappingSet, samples: Mapping[str, bytes]) -> list[CaseResult]:
-    default = file.rsplit("/", 1)[-1].removesuffix(CASES)
+    default = file.removesuffix(CASES)
     try:
         document = parse_yaml(text, file)
     except SettingsError as error:
@@ -78,22 +82,24 @@ def _run_case(case: Any, place: Place, default: str, compiled: MappingSet, sampl
     if not isinstance(case, dict):
         findings.report(place, "a case is a mapping", "begin it with `- name:`")
         return _broken(findings[0], default)
-    findings.unknown_keys(case, _KEYS, place)
     name = str(case.get("mapping", default))
-    mapping = compiled.mappings.get(name)
-    if mapping is None:
-        fix = suggest(name, compiled.mappings) or "see the findings of `radbridge check`"
-        findings.report(place.child("mapping"), f"no mapping `{name}` that compiles", fix)
+    judged = compiled.mappings.get(name) or compiled.profiles.get(name)
+    expected = (_FAULTS,) if isinstance(judged, Profile) else _EXPECTED
+    findings.unknown_keys(case, (*_GIVEN, *expected), place)
+    if judged is None:
+        fix = suggest(name, [*compiled.mappings, *compiled.profiles]) or "see the findings of `radbridge check`"
+        findings.report(place.child("mapping"), f"no mapping or profile `{name}` that compiles", fix)
     given = str(case.get("given", ""))
     if given not in samples:
         findings.report(place.child("given"), f"no sample `{given}`", suggest(given, samples))
-    if "expect" not in case and "expect_error" not in case:
-        findings.report(place, "nothing is expected", "add `expect:` or `expect_error:`")
+    if not any(word in case for word in expected):
+        findings.report(place, "nothing is expected", f"add `{expected[0]}:`")
     line = place.finding("").line
     title = str(case.get("name", "without a name"))
-    if findings or mapping is None:
+    if findings or judged is None:
         return CaseResult(place.file.name, line, title, name, tuple(str(finding) for finding in findings))
-    differences = _differences(case, mapping, samples[given])
+    raw = samples[given]
+    differences = _other_faults(case, judged, raw) if isinstance(judged, Profile) else _differences(case, judged, raw)
     return CaseResult(place.file.name, line, title, name, tuple(differences))
 
 
@@ -101,7 +107,7 @@ def _differences(case: dict[str, Any], mapping: CompiledMapping, raw: bytes) -> 
     wanted = case.get("expect_error")
     try:
         message = _edited(raw, case)
-        rendered = mapping.render(message, {"site": SITE, **(case.get("context") or {})})
+        rendered = mapping.render(message, _context(case))
     except BridgeError as error:
         return _compare_error(error, wanted)
     if wanted is not None:
@@ -113,6 +119,23 @@ def _differences(case: dict[str, Any], mapping: CompiledMapping, raw: bytes) -> 
         if str(note) not in notes:
             found.append(f"notes: expected `{note}`, found `{notes}`")
     return [difference for difference in found if difference]
+
+
+def _other_faults(case: dict[str, Any], profile: Profile, raw: bytes) -> list[str]:
+    """What is expected of a message and not found, or found and not expected."""
+    found = profile.faults(_edited(raw, case), _context(case))
+    differences = []
+    for wanted in _as_list(case[_FAULTS]):
+        fitting = next((fault for fault in found if not _compare_error(fault, wanted)), None)
+        if fitting is None:
+            differences.append(f"expected a fault {_shown(wanted)}, which the message does not have")
+        else:
+            found.remove(fitting)
+    return differences + [f"the message has a fault: {fault}" for fault in found]
+
+
+def _context(case: dict[str, Any]) -> dict[str, Any]:
+    return {"site": SITE, **(case.get("context") or {})}
 
 
 def _edited(raw: bytes, case: dict[str, Any]) -> Hl7Message:
@@ -170,9 +193,10 @@ def _reader(rendered: Rendered, given: Hl7Message) -> _LookUp:
     first = updates[0] if updates else {}
     steps = first.get("steps") or [{"attributes": {}}]
     patients = document.get("patients", [])
-    patient = patients[0] if patients else {"attributes": {}}
-    view = {**steps[0]["attributes"], **patient["attributes"], **patient, **first, "updates": updates}
-    view["every_patient"] = patients
+    appointments = document.get("appointments", [])
+    other: dict[str, Any] = next(iter([*patients, *appointments]), {"attributes": {}})
+    view = {**steps[0]["attributes"], **other["attributes"], **other, **first}
+    view |= {"updates": updates, "every_patient": patients, "appointments": appointments}
     view["steps"] = [step["attributes"] for step in first.get("steps", [])]
     return lambda path: _walk(view, path)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from bridge.codecs.hl7v2 import Hl7Message
+from bridge.codecs.hl7v2 import parse as parse_message
 from bridge.errors import Finding, MappingError, SettingsError
 from bridge.mapping.place import Findings, Place
+from bridge.mapping.profiles import Profile, compile_profile
 from bridge.mapping.refs import Names
 from bridge.mapping.scope import Make, Scope
 from bridge.mapping.sources import compile_names
@@ -50,16 +52,18 @@ class CompiledMapping:
 
 @dataclass(slots=True)
 class MappingSet:
-    """Every mapping that compiled, by name, and every finding in all files."""
+    """Every mapping and profile that compiled, by name, and every finding in all files."""
 
     mappings: dict[str, CompiledMapping] = field(default_factory=dict)
+    profiles: dict[str, Profile] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
 
 def compile_all(files: Mapping[str, str]) -> MappingSet:
     """Compile ``files``: text by name inside the mappings folder (``order-to-worklist.yaml``, ``tables/x.csv``).
 
-    Never raises for what the files say: a mapping with errors is left out and its findings tell why.
+    A mapping or profile is called as its file, with the folder that it is in: ``order-to-worklist``, ``fr/pam-france``.
+    Never raises for what the files say: one with errors is left out and its findings tell why.
     """
     findings = Findings()
     tables: dict[str, Table] = {}
@@ -69,18 +73,36 @@ def compile_all(files: Mapping[str, str]) -> MappingSet:
             if table is not None:
                 tables[table.name] = table
     result = MappingSet()
+    chains: list[_Chain] = []
     for name in sorted(files):
         if name.endswith(".yaml") and not name.endswith(CASES):
             mine = Findings()
             compiled = _compile_file(files[name], name, tables, mine)
             if compiled is not None and not any(one.severity == "error" for one in mine):
-                result.mappings[compiled.name] = compiled
+                if isinstance(compiled, Profile):
+                    result.profiles[compiled.name] = compiled
+                elif isinstance(compiled, _Chain):
+                    chains.append(compiled)
+                else:
+                    result.mappings[compiled.name] = compiled
             findings += mine
+    result.mappings |= {one.name: one for chain in chains if (one := _join(chain, result.mappings, findings))}
     result.findings = sorted(set(findings), key=lambda one: (one.file, one.line, one.column, one.what))
     return result
 
 
-def _compile_file(text: str, file: str, tables: dict[str, Table], findings: Findings) -> CompiledMapping | None:
+@dataclass(frozen=True, slots=True)
+class _Chain:
+    """A mapping made of others, one after the other: ``steps:``."""
+
+    name: str
+    steps: tuple[str, ...]
+    place: Place
+
+
+def _compile_file(
+    text: str, file: str, tables: dict[str, Table], findings: Findings
+) -> CompiledMapping | Profile | _Chain | None:
     try:
         document = parse(text, file)
     except SettingsError as error:
@@ -90,16 +112,64 @@ def _compile_file(text: str, file: str, tables: dict[str, Table], findings: Find
     if not isinstance(data, dict):
         findings.report(place, "a mapping file is a mapping", "begin with `target: worklist`, `hl7v2` or `fhir`")
         return None
-    target = data.get("target")
+    name, target = file.removesuffix(".yaml"), data.get("target")
+    if "profile" in data:
+        return compile_profile(data, name, place, *_head(data, place, tables, findings))
+    if "steps" in data:
+        return _compile_chain(data, name, place, findings)
     if target not in TARGETS:
         fix = suggest(str(target), TARGETS)
         findings.report(place.child("target"), f"unknown target `{target}`" if target else "`target` is missing", fix)
         return None
+    messages, names = _head(data, place, tables, findings)
+    return CompiledMapping(name, messages, target, _renderer(target, data, place, names, messages))
+
+
+def _compile_chain(data: dict[str, Any], name: str, place: Place, findings: Findings) -> _Chain:
+    findings.unknown_keys(data, ("steps",), place)
+    steps, here = data["steps"], place.child("steps")
+    if not isinstance(steps, list) or len(steps) < 2 or not all(isinstance(one, str) for one in steps):
+        findings.report(here, "`steps` lists mappings: edits, and the one that they come before", "name two or more")
+        steps = []
+    return _Chain(name, tuple(steps), here)
+
+
+def _join(chain: _Chain, known: Mapping[str, CompiledMapping], findings: Findings) -> CompiledMapping | None:
+    """One mapping that edits a message step by step, then does with it what the last step does."""
+    wrong = Findings()
+    for number, name in enumerate(chain.steps):
+        here, step = chain.place.child(number), known.get(name)
+        if step is None:
+            wrong.report(here, f"no mapping `{name}` of its own that compiles", suggest(name, known))
+        elif step.target != "hl7v2" and number < len(chain.steps) - 1:
+            wrong.report(
+                here, f"`{name}` does not give HL7 for the next step", "only the last step may be another target"
+            )
+    findings += wrong
+    if wrong:
+        return None
+    *edits, last = [known[name] for name in chain.steps]
+
+    def render(message: Hl7Message, context: Mapping[str, Any]) -> Rendered:
+        notes: list[str] = []
+        for edit in edits:
+            edited = edit.render(message, context)
+            notes += edited.notes
+            message = parse_message(edited.data, message.charset) if edited.data != message.raw else message
+        made = last.render(message, context)
+        return replace(made, notes=(*notes, *made.notes))
+
+    return CompiledMapping(chain.name, last.messages, last.target, render)
+
+
+def _head(
+    data: dict[str, Any], place: Place, tables: dict[str, Table], findings: Findings
+) -> tuple[tuple[str, ...], Names]:
+    """The message types, and the names that the whole file may use."""
     messages = _messages(data.get("messages"), place.child("messages"), findings)
     names = Names(tables, findings)
     compile_names(data.get("let"), place.child("let"), names)
-    name = file.rsplit("/", 1)[-1].removesuffix(".yaml")
-    return CompiledMapping(name, messages, target, _renderer(target, data, place, names, messages))
+    return messages, names
 
 
 def _messages(data: Any, place: Place, findings: Findings) -> tuple[str, ...]:
@@ -118,11 +188,11 @@ def _renderer(
 
     def render(message: Hl7Message, context: Mapping[str, Any]) -> Rendered:
         scope = Scope(message, context)
-        code, event = message.get("MSH-9.1"), message.get("MSH-9.2")
+        code, event = message.kind
         if messages and code not in messages and f"{code}^{event}" not in messages:
             what = f"this mapping is for {', '.join(messages)}, not {code}^{event}"
             raise MappingError(what, at="MSH-9", fix="correct the route's `when`", kind="message_type")
-        if target != "hl7v2":
+        if target != "hl7v2" or "message" in data:
             scope = surviving(scope)
         made = make(scope)
         return Rendered(made.data, target, made.control_id or message.get("MSH-10"), tuple(scope.notes))
@@ -140,6 +210,10 @@ def _target(target: Format, data: dict[str, Any], place: Place, names: Names) ->
 
         names.findings.unknown_keys(data, ("target", "messages", "let", "resources"), place)
         return compile_fhir(data, place, names)
+    if "message" in data:
+        from bridge.mapping.targets.hl7compose import compile_compose
+
+        return compile_compose(data, place, names)
     from bridge.mapping.targets.hl7edit import compile_edit
 
     return compile_edit(data, place, names)

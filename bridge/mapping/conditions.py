@@ -10,6 +10,7 @@ from bridge.codecs.hl7v2 import Hl7Message
 from bridge.errors import SettingsError
 from bridge.mapping.place import Findings, Place
 from bridge.mapping.refs import Names, Ref, compile_refs
+from bridge.mapping.reports import is_final
 from bridge.mapping.scope import Scope
 
 Check = Callable[[Scope], bool]
@@ -56,6 +57,10 @@ def _entry(key: Any, value: Any, place: Place, names: Names) -> Check:
         return lambda scope: not inner(scope)
     if key == "message":
         return _message_type(value, place, names)
+    if key == "report":
+        if value != "final":
+            names.findings.report(place, f"`report` cannot be `{value}`", "final, or `not: {report: final}`")
+        return lambda scope: is_final(scope.view)
     refs = compile_refs(key, place, names)
     test = _test(value, place, names)
     return lambda scope: test(_text(refs, scope))
@@ -78,8 +83,8 @@ def _message_type(value: Any, place: Place, names: Names) -> Check:
             names.findings.report(place, f"`{one}` is no message type", "write ORM^O01, or ORM for every event")
 
     def check(scope: Scope) -> bool:
-        code = scope.message.get("MSH-9.1")
-        return code in wanted or f"{code}^{scope.message.get('MSH-9.2')}" in wanted
+        code, event = scope.message.kind
+        return code in wanted or f"{code}^{event}" in wanted
 
     return check
 

@@ -70,7 +70,7 @@ class Field:
 def read_fields(message: Hl7Message, numbers: list[int], path: Path) -> list[Field]:
     """The repetitions that hold something of a field (or of a component of it) in the segments the path chooses."""
     marks, decode, found = message.delimiters, message.decode, []
-    for number in _chosen(message, numbers, path.occurrence):
+    for number in chosen(message, numbers, path.occurrence):
         raw = message.field(number, path.index)
         if not raw:
             continue
@@ -85,7 +85,8 @@ def read_fields(message: Hl7Message, numbers: list[int], path: Path) -> list[Fie
     return found
 
 
-def _chosen(message: Hl7Message, numbers: list[int], which: Choice) -> list[int]:
+def chosen(message: Hl7Message, numbers: list[int], which: Choice) -> list[int]:
+    """Of the segments called ``numbers``, those that a path's occurrence means; all when it does not say."""
     if which is None or which == EVERY:
         return numbers
     if isinstance(which, Match):

@@ -170,15 +170,15 @@ def _context_reader(keys: list[str]) -> Callable[[Scope], Any]:
 def where(found: list[tuple[Scope, Path]], *, missing: bool = False) -> str:
     """The place to name in an error: the first path that holds a value (unless that is ``missing``), else the first
     whose segment is there."""
-    present = [one for one in found if one[0].view.segments(one[1].segment)]
+    present = [one for one in found if one[0].view.places(one[1])]
     held = (one for one in present if not missing and one[0].view.get(one[1].text).strip() not in ("", NULL))
     holding = next(held, None)
     chosen = holding or next(iter(present), None) or next(iter(found), None)
     if chosen is None:
         return ""
     scope, path = chosen
-    mine = scope.view.segments(path.segment)
+    mine = scope.view.occurrences(path)
     every = [segment.number for segment in scope.message.segments(path.segment)]
-    if path.occurrence is None and mine and len(every) > 1:
-        return path.text.replace("-", f"({every.index(mine[0].number) + 1})-", 1)
+    if mine and (path.groups or (path.occurrence is None and len(every) > 1)):
+        return path.at(every.index(mine[0]) + 1)
     return path.text

@@ -30,7 +30,7 @@ class Scope:
     """
 
     __slots__ = (
-        "_fields", "_numbers", "context", "index", "level", "message", "names", "notes", "outer", "site", "view",
+        "_fields", "context", "index", "level", "message", "names", "notes", "outer", "site", "view",
     )  # fmt: skip
 
     def __init__(self, message: Hl7Message, context: Mapping[str, Any]) -> None:
@@ -42,7 +42,6 @@ class Scope:
         self.level, self.index = 0, 1
         self.names: dict[str, Any] = {}
         self.notes: list[str] = []
-        self._numbers: dict[str, list[int]] = {}
         self._fields: dict[str, list[Field]] = {}
 
     def inner(self, view: View, index: int = 1) -> Scope:
@@ -50,7 +49,7 @@ class Scope:
         scope = Scope.__new__(Scope)
         scope.message, scope.view, scope.context, scope.site = self.message, view, self.context, self.site
         scope.outer, scope.level, scope.index, scope.names = self, self.level + 1, index, {}
-        scope.notes, scope._numbers, scope._fields = self.notes, {}, {}
+        scope.notes, scope._fields = self.notes, {}
         return scope
 
     def at(self, level: int) -> Scope:
@@ -64,10 +63,8 @@ class Scope:
         """Every repetition of the field that a path names, taken apart; found once in each scope."""
         found = self._fields.get(path.text)
         if found is None:
-            numbers = self._numbers.get(path.segment)
-            if numbers is None:
-                numbers = self._numbers[path.segment] = [one.number for one in self.view.segments(path.segment)]
-            found = self._fields[path.text] = read_fields(self.message, numbers, path) if numbers else []
+            numbers = self.view.places(path)
+            found = self._fields[path.text] = read_fields(self.message, list(numbers), path) if numbers else []
         return found
 
     def note(self, text: str) -> None:

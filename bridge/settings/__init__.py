@@ -16,6 +16,7 @@ from bridge.ports import ChannelSettings, channel_type, channel_type_names
 from bridge.settings.crosscheck import cross_check
 from bridge.settings.model import (
     Adapter,
+    Ask,
     Broker,
     Config,
     Folders,
@@ -48,6 +49,8 @@ _BLOCKS: dict[str, type[BaseModel]] = {
     "log": Log,
 }
 _NAMED = ("systems", "channels", "routes")
+_ASK = ("ask", "answer", "timeout")
+_ROUTE = ("from", "when", "to", *_ASK)
 
 
 @dataclass(frozen=True)
@@ -305,11 +308,16 @@ class _Reader:
         for name, own in self._blocks("routes").items():
             at: Path_ = ("routes", name)
             for key in own:
-                if key not in ("from", "when", "to"):
-                    self._report((*at, key), f"unknown setting `{key}`", suggest(str(key), ("from", "when", "to")))
+                if key not in _ROUTE:
+                    self._report((*at, key), f"unknown setting `{key}`", suggest(str(key), _ROUTE))
+                elif key in _ASK and "ask" not in own:
+                    self._report((*at, key), f"`{key}` goes with `ask`", "leave it out, or ask")
+                elif key == "to" and "ask" in own:
+                    self._report((*at, key), "a route asks, or sends", "write a second route with the same `when`")
             sources = self._names((*at, "from"), own.get("from"))
-            targets = self._targets((*at, "to"), own.get("to"))
-            routes[name] = Route(name, sources, targets, own.get("when"))
+            ask = self._read(Ask, _pick(own, _ASK), at) if "ask" in own else None
+            targets = () if "ask" in own else self._targets((*at, "to"), own.get("to"))
+            routes[name] = Route(name, sources, targets, own.get("when"), ask)
         return routes
 
     def _names(self, at: Path_, value: Any) -> tuple[str, ...]:

@@ -94,6 +94,24 @@ class Target(NamedTuple):
     mapping: str = ""
 
 
+def _target(value: Any) -> Any:
+    parts = next(iter(value.items())) if isinstance(value, dict) and len(value) == 1 else (value,)
+    if not all(isinstance(part, str) and part for part in parts):
+        raise ValueError("name a channel, or a channel and its mapping, for example `ask: his-pdq`")
+    return Target(*parts)
+
+
+class Ask(_Block):
+    """A route's question: who is asked, through which mapping each way, and how long the asker is to wait."""
+
+    to: Annotated[Target, BeforeValidator(_target)] = Field(alias="ask")
+    """The outbound channel whose destination can answer, or the channel and the mapping on the way there."""
+    answer: str = ""
+    """The mapping of the answer on its way back; empty: unchanged."""
+    timeout: Duration = Field(default=5.0, gt=0, le=300)
+    """How long the answer may take before the asker is told that there is none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     name: str
@@ -101,6 +119,8 @@ class Route:
     to: tuple[Target, ...]
     when: Any = None
     """The condition as written; ``bridge.mapping.compile_condition`` understands it. None: every message."""
+    ask: Ask | None = None
+    """In place of ``to``: the message is a question."""
 
 
 class Store(_Block):

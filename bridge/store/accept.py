@@ -155,12 +155,7 @@ def insert_deliveries(tx: Connection, deliveries: list[Delivery]) -> None:
     _INSERT_KEYS.run(
         tx,
         [
-            {
-                "destination": delivery.destination,
-                "key": key,
-                "position": delivery.position,
-                "delivery": delivery.id,
-            }
+            {"destination": delivery.destination, "position": delivery.position, "key": key}
             for delivery in deliveries
             for key in delivery.keys
         ],

@@ -7,9 +7,24 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import CTE, BindParameter, Connection, Row, Select, bindparam, func, literal_column, or_, select
+from sqlalchemy import (
+    CTE,
+    BindParameter,
+    Connection,
+    FromClause,
+    Label,
+    Row,
+    Select,
+    Table,
+    bindparam,
+    case,
+    func,
+    literal_column,
+    or_,
+    select,
+)
 
-from bridge.message import Delivery, DeliveryStatus
+from bridge.message import SHARED, Delivery, DeliveryStatus
 from bridge.store import schema as t
 from bridge.store.database import now_ms
 from bridge.store.prepared import Prepared, PreparedIn
@@ -57,23 +72,36 @@ def _held(destination: BindParameter[str]) -> CTE:
     """Keys that nothing past a position may pass: parked ones, and the other keys of what waits behind them (a merge
     that waits for one patient holds the other one too)."""
     parked, first, second = t.parked_key.alias("p"), t.delivery_key.alias("first"), t.delivery_key.alias("second")
-    held = select(parked.c.key, parked.c.position).where(parked.c.destination == destination)
+    held = select(_holds_up(parked, t.parked_key), parked.c.position).where(parked.c.destination == destination)
     found = held.cte("held", recursive=True)
+    together = (second.c.destination == destination) & (second.c.position == first.c.position)
     behind = (first.c.destination == destination) & (first.c.key == found.c.key) & (first.c.position > found.c.position)
     return found.union(
-        select(second.c.key, second.c.position)
+        select(_holds_up(second, t.delivery_key), second.c.position)
         .select_from(found)
         .join(first, behind)
-        .join(second, (second.c.delivery == first.c.delivery) & (second.c.key != first.c.key))
+        .join(second, together & (second.c.key != first.c.key))
         .where(found.c.key.not_in([literal_column("''"), literal_column("'-'")]))
     )
+
+
+def _holds_up(held: FromClause, table: Table) -> Label[str]:
+    """The key that must not pass a held one: of a shared key, the same key held alone."""
+    key, other = held.c.key, table.alias()
+    bare = func.substr(key, literal_column("2"))
+    mine = (other.c.destination == held.c.destination) & (other.c.position == held.c.position)
+    alone = select(other.c.key).where(mine, other.c.key == bare)
+    is_shared = (
+        func.substr(key, literal_column("1"), literal_column("1")) == literal_column(f"'{SHARED}'")
+    ) & ~alone.exists()
+    return case((is_shared, bare), else_=key).label("key")
 
 
 def _window() -> Select[Any]:
     destination: BindParameter[str] = bindparam("destination")
     key, held = t.delivery_key.alias("k"), _held(destination)
     passed = (key.c.key == held.c.key) & (key.c.position > held.c.position)
-    behind_a_dead_one = select(key.c.delivery).join(held, passed).where(key.c.destination == destination)
+    behind_a_dead_one = select(key.c.position).join(held, passed).where(key.c.destination == destination)
     is_parked = select(t.parked_key.c.key).where(t.parked_key.c.destination == destination)
     return (
         select(
@@ -89,7 +117,7 @@ def _window() -> Select[Any]:
             t.delivery.c.destination == destination,
             t.delivery.c.status == DeliveryStatus.PENDING.value,
             t.delivery.c.position > bindparam("after"),
-            or_(~is_parked.exists(), t.delivery.c.id.not_in(behind_a_dead_one)),
+            or_(~is_parked.exists(), t.delivery.c.position.not_in(behind_a_dead_one)),
         )
         .order_by(t.delivery.c.position)
         .limit(bindparam("limit"))
@@ -105,7 +133,9 @@ _SHUFFLES = Prepared(
     ).where(t.lane_position.c.destination == bindparam("destination"))
 )
 _KEYS = PreparedIn(
-    lambda ids: select(t.delivery_key.c.delivery, t.delivery_key.c.key).where(t.delivery_key.c.delivery.in_(ids))
+    lambda positions: select(t.delivery_key.c.position, t.delivery_key.c.key).where(
+        t.delivery_key.c.destination == bindparam("destination"), t.delivery_key.c.position.in_(positions)
+    )
 )
 _RAWS = PreparedIn(
     lambda ids: select(t.message.c.id, t.message.c.raw).where(
@@ -138,11 +168,11 @@ def _claim(connection: Connection, destination: str, after: int, limit: int) -> 
         rows.append(row)
     if not rows:
         return [], False
-    keys = _keys(connection, [row.id for row in rows])
+    keys = _keys(connection, destination, [row.position for row in rows])
     raws = _raws(connection, {(row.day, row.message) for row in rows})
     owed = [
         Owed(
-            delivery=delivery_of(row, keys.get(row.id, ())),
+            delivery=delivery_of(row, keys.get(row.position, ())),
             raw=raws[row.message],
             format=row.format,
             control_id=row.control_id,
@@ -164,10 +194,11 @@ def _repeats(connection: Connection, delivery: Delivery) -> int:
     return int(connection.execute(query).scalar_one())
 
 
-def _keys(connection: Connection, ids: list[str]) -> dict[str, tuple[str, ...]]:
-    found: dict[str, tuple[str, ...]] = {}
-    for delivery, key in _KEYS.run(connection, ids):
-        found[delivery] = (*found.get(delivery, ()), key)
+def _keys(connection: Connection, destination: str, positions: list[int]) -> dict[int, tuple[str, ...]]:
+    """Position -> lane keys, in their sequence."""
+    found: dict[int, tuple[str, ...]] = {}
+    for position, key in sorted(_KEYS.rows(connection, positions, destination=destination)):
+        found[position] = (*found.get(position, ()), key)
     return found
 
 

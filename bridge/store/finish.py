@@ -130,7 +130,7 @@ def _write_one(tx: Connection, item: Finish) -> Finished:
     tx.execute(update(t.delivery).where(t.delivery.c.id == item.delivery.id).values(**values))
     if item.status is DeliveryStatus.DEAD:
         check_change(DeliveryStatus.PENDING, DeliveryStatus.DEAD)
-        _park(tx, item) if item.hold else release(tx, [item.delivery.id])
+        _park(tx, item) if item.hold else _let_pass(tx, item)
     return Finished()
 
 
@@ -150,6 +150,12 @@ def _park(tx: Connection, item: Finish) -> None:
             for key in delivery.keys
         ],
     )
+
+
+def _let_pass(tx: Connection, item: Finish) -> None:
+    """Give back the lane keys that a dead delivery holds."""
+    _RELEASE_KEYS.rows(tx, [item.delivery.position], destination=item.delivery.destination)
+    _RELEASE_PARKED.rows(tx, [item.delivery.id])
 
 
 def _record_attempt(tx: Connection, item: Finish) -> None:
@@ -181,7 +187,11 @@ _EPOCHS = PreparedIn(
 )
 _DELETE = PreparedIn(lambda ids: delete(t.delivery).where(t.delivery.c.id.in_(ids)).returning(t.delivery.c.id))
 _INSERT_LOG = PreparedInsert(t.delivery_log)
-_RELEASE_KEYS = PreparedIn(lambda ids: delete(t.delivery_key).where(t.delivery_key.c.delivery.in_(ids)))
+_RELEASE_KEYS = PreparedIn(
+    lambda positions: delete(t.delivery_key).where(
+        t.delivery_key.c.destination == bindparam("destination"), t.delivery_key.c.position.in_(positions)
+    )
+)
 _RELEASE_PARKED = PreparedIn(lambda ids: delete(t.parked_key).where(t.parked_key.c.delivery.in_(ids)))
 
 
@@ -195,12 +205,11 @@ def end_deliveries(tx: Connection, rows: list[dict[str, Any]]) -> None:
     ids = [row["id"] for row in rows]
     gone = {row[0] for row in _DELETE.rows(tx, ids)}
     _INSERT_LOG.run(tx, [row for row in rows if row["id"] in gone])
-    release(tx, ids)
-
-
-def release(tx: Connection, ids: list[str]) -> None:
-    """Give back the lane keys that these deliveries hold."""
-    _RELEASE_KEYS.rows(tx, ids)
+    positions: dict[str, list[int]] = {}
+    for row in rows:
+        positions.setdefault(row["destination"], []).append(row["position"])
+    for destination, held in positions.items():
+        _RELEASE_KEYS.rows(tx, held, destination=destination)
     _RELEASE_PARKED.rows(tx, ids)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, and_, delete, insert, or_, select, text
 
 from bridge.codecs.adt import RETIRING, IdentityAct, IdentityClaim, IdentityEvent, PatientNumber
-from bridge.message import Delivery
+from bridge.message import SHARED, Delivery
 from bridge.store import identity_tables as t
 from bridge.store.prepared import PreparedIn
 
@@ -42,7 +42,7 @@ def survivors(connection: Connection, identifiers: Collection[str]) -> Survivors
     edges: dict[str, tuple[str, str]] = {}
     wanted = set(identifiers)
     while wanted:
-        found = {row[0]: (row[1], row[2]) for row in _ALIASES.run(connection, wanted)}
+        found = {row[0]: (row[1], row[2]) for row in _ALIASES.rows(connection, wanted)}
         edges |= found
         wanted = {survivor for survivor, _ in found.values()} - edges.keys()
     return {name: _last(edges, name) for name in identifiers if name in edges}
@@ -87,7 +87,8 @@ def tell(delivery: Delivery, patients: Iterable[str], known: Survivors) -> None:
 
 def widen(delivery: Delivery, known: Survivors) -> None:
     """Add the survivors' lane keys, so that what names either identifier stays in one sequence."""
-    added = {known[key]["survivor"] for key in delivery.keys if key in known} - set(delivery.keys)
+    marks = (("", key) if key[:1] != SHARED else (SHARED, key[1:]) for key in delivery.keys)
+    added = {mark + known[key]["survivor"] for mark, key in marks if key in known} - set(delivery.keys)
     if added:
         delivery.keys = tuple(sorted({*delivery.keys, *added}))
 
@@ -95,7 +96,7 @@ def widen(delivery: Delivery, known: Survivors) -> None:
 def widen_all(tx: Connection, deliveries: Iterable[Delivery]) -> None:
     """The same for deliveries that a person adds."""
     waiting = list(deliveries)
-    known = survivors(tx, {key for delivery in waiting for key in delivery.keys})
+    known = survivors(tx, {key.removeprefix(SHARED) for delivery in waiting for key in delivery.keys})
     for delivery in waiting:
         widen(delivery, known)
 
@@ -103,7 +104,7 @@ def widen_all(tx: Connection, deliveries: Iterable[Delivery]) -> None:
 def apply(tx: Connection, event: IdentityEvent, message: str) -> list[str]:
     """Bring what a message claims into effect; what is not clear becomes a question. Returns remarks for people."""
     lock(tx)
-    remarks = []
+    remarks = [event.remark]
     for claim in event.claims:
         if claim.act in RETIRING:
             remarks.append(_retire(tx, claim, message))

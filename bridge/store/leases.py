@@ -44,10 +44,7 @@ def take(tx: Connection, owner: str, destinations: Iterable[str], *, alone: bool
         here = t.lease.c.destination == destination
         expires = now_ms() + int(TERM * 1000)
         row = tx.execute(
-            update(t.lease)
-            .where(here, t.lease.c.owner == owner)
-            .values(expires_at=expires)
-            .returning(t.lease.c.epoch)
+            update(t.lease).where(here, t.lease.c.owner == owner).values(expires_at=expires).returning(t.lease.c.epoch)
         ).first()
         if row is None:
             row = tx.execute(

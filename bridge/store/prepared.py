@@ -49,7 +49,14 @@ class _Text:
         return [tuple(row) for row in result] if result.returns_rows else []
 
     def many(self, tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-        tx.exec_driver_sql(self._text, [self.bound(row) for row in rows])
+        bound = [self.bound(row) for row in rows]
+        if self._direct:
+            try:
+                _driver(tx).executemany(self._text, bound)
+                return
+            except sqlite3.Error:
+                pass
+        tx.exec_driver_sql(self._text, bound)
 
 
 def _driver(tx: Connection) -> sqlite3.Connection:

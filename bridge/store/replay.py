@@ -49,11 +49,9 @@ def dead_delivery(tx: Connection, identifier: str) -> Delivery:
         raise NotFound(f"no pending or dead delivery {identifier}", fix="list them with `radbridge dead`")
     if row.status != DeliveryStatus.DEAD.value:
         raise BridgeError(f"delivery {identifier} is {row.status}, not dead", kind="locked")
-    keys = tx.execute(
-        select(t.delivery_key.c.key)
-        .where(t.delivery_key.c.delivery == identifier)
-        .union(select(t.parked_key.c.key).where(t.parked_key.c.delivery == identifier))
-    ).scalars()
+    mine = (t.delivery_key.c.destination == row.destination) & (t.delivery_key.c.position == row.position)
+    parked = select(t.parked_key.c.key).where(t.parked_key.c.delivery == identifier)
+    keys = tx.execute(select(t.delivery_key.c.key).where(mine).union(parked)).scalars()
     return delivery_of(row, tuple(keys))
 
 

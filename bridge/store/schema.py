@@ -72,6 +72,7 @@ receipt = Table(
     Column("received_at", BigInteger, nullable=False),
     Column("answer", LargeBinary, nullable=False),
     Index(None, "received_at"),
+    sqlite_with_rowid=False,
 )
 """Who sent which control id with which content, and what it was answered (law 5)."""
 
@@ -116,10 +117,10 @@ delivery_key = Table(
     "delivery_key",
     metadata,
     Column("destination", NAME, primary_key=True),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
     Column("key", String(255), primary_key=True),
-    Column("position", BigInteger, primary_key=True),
-    Column("delivery", ID, nullable=False),
-    Index(None, "delivery"),
+    Index(None, "destination", "key", "position"),
+    sqlite_with_rowid=False,
 )
 """A delivery may go when it is the lowest position on all its keys."""
 

@@ -64,9 +64,9 @@ class Store:
         owed: tuple[list[Owed], Front] = self.read(lambda c: claim(c, destination, after, limit))
         return owed
 
-    async def freeze(self, frozen: list[Frozen]) -> None:
-        """Keep rendered bytes before they leave; returns once synced."""
-        await self._writer.submit(self._freeze, frozen)
+    async def freeze(self, frozen: list[Frozen], *, patience: float = 0.0) -> None:
+        """Keep rendered bytes before they leave; returns once synced. ``patience`` as in :meth:`finish`."""
+        await self._writer.submit(self._freeze, frozen, patience=patience)
 
     def finish(self, finish: Finish, *, patience: float = 0.0) -> asyncio.Future[Finished]:
         """Record how an attempt ended. The future raises Fenced, or what a projection raised.

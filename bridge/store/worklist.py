@@ -18,8 +18,9 @@ from bridge.codecs.dicom import Problem, missing, problems
 from bridge.codecs.dicom_match import matches
 from bridge.codecs.dicom_query import Query
 from bridge.errors import Permanent, StoreUnavailable
-from bridge.model import PatientUpdate, StepStatus, UnknownOrder, WorklistStep, WorklistUpdate
+from bridge.model import AppointmentUpdate, PatientUpdate, StepStatus, UnknownOrder, WorklistStep, WorklistUpdate
 from bridge.store import worklist_tables as t
+from bridge.store.worklist_appointments import book
 from bridge.store.worklist_change import change, find_orders
 from bridge.store.worklist_find import Planner
 from bridge.store.worklist_patients import refresh
@@ -80,11 +81,19 @@ class Worklist:
         Items under a retired identifier move. ``origin`` as in :meth:`apply`. Raises Permanent for what could never
         be sent.
         """
-        found = problems({key: value for key, value in patient.attributes.items() if value is not None})
-        if found:
-            raise Permanent(found[0].what, at=found[0].at, fix=found[0].fix or "map a value", kind=found[0].kind)
+        _refuse(problems({key: value for key, value in patient.attributes.items() if value is not None}))
         done = refresh(tx, patient, origin)
         return ", ".join(f"{count} {what}" for what, count in done.items()) or "no open step of this patient"
+
+    def book(self, tx: Connection, appointment: AppointmentUpdate, origin: int) -> str:
+        """Bring what is said of an appointment into the open steps of its order; says what became of them.
+
+        What is booked is kept, for steps that come later too, and goes before what the order says. ``origin`` as in
+        :meth:`apply`. Raises Permanent for what could never be sent.
+        """
+        _refuse(problems({"ScheduledProcedureStepSequence": [appointment.attributes]}))
+        done = book(tx, appointment, origin)
+        return ", ".join(f"{count} {what}" for what, count in done.items()) or "kept for the order that comes"
 
     def find(
         self,
@@ -143,6 +152,11 @@ def _check(step: WorklistStep) -> None:
     found = problems(step.attributes) + missing(step.attributes)
     if len(step.attributes.get("ScheduledProcedureStepSequence", ())) > 1:
         found.append(Problem("ScheduledProcedureStepSequence", "several steps in one item", "give each its own item"))
+    _refuse(found)
+
+
+def _refuse(found: Sequence[Problem]) -> None:
+    """Raises Permanent for the first problem, and says how many more there are."""
     if found:
         first, more = found[0], len(found) - 1
         what = f"{first.what} (and {more} more)" if more else first.what

@@ -14,6 +14,7 @@ from bridge.codecs.dicom_match import canonical, canonical_date, canonical_time,
 from bridge.codecs.dicom_text import name_keys
 from bridge.model import PATIENT_ATTRIBUTES, StepStatus, WorklistStep, WorklistUpdate
 from bridge.store import worklist_tables as t
+from bridge.store.worklist_booking import NONE, Booking, bookings, listed, ordered_status, visible_status
 
 KEEPS: dict[StepStatus, frozenset[StepStatus]] = {
     StepStatus.SCHEDULED: frozenset(),
@@ -28,7 +29,7 @@ what is completed stays completed."""
 _KINDS = ("filler", "placer", "accession")
 """Kinds of order identifier, the strongest first: a shared accession number does not make two filler orders one."""
 
-_ITEM_COLUMNS = (
+ITEM_COLUMNS = (
     t.item.c.id,
     t.item.c.order_id,
     t.item.c.study_uid,
@@ -40,6 +41,7 @@ _ITEM_COLUMNS = (
     t.item.c.start_date,
     t.item.c.start_time,
     t.item.c.attributes,
+    t.item.c.ordered,
 )
 _Reference = tuple[str, str]
 """Study UID and step id; an empty one stands for any."""
@@ -86,10 +88,7 @@ def _numbers(identifiers: Collection[str], kind: str) -> dict[str, set[str]]:
 
 def change(tx: Connection, said: WorklistUpdate, origin: int, orders: list[Order]) -> Counter[str]:
     """Apply ``said`` to ``orders`` (none: a new one is made); counts what became of the steps."""
-    if not orders:
-        made = tx.execute(insert(t.order), {"origin": origin}).inserted_primary_key
-        assert made is not None
-        orders = [Order(made[0], frozenset())]
+    orders = orders or [new_order(tx, origin)]
     work = _Change(tx, said, origin, orders)
     if said.status is StepStatus.SCHEDULED and said.steps:
         for step in said.steps:
@@ -97,11 +96,19 @@ def change(tx: Connection, said: WorklistUpdate, origin: int, orders: list[Order
     else:
         work.set_status()
     if len(orders) == 1:
-        _learn(tx, orders[0], said.order)
+        learn(tx, orders[0], said.order)
     return work.done
 
 
-def _learn(tx: Connection, order: Order, identifiers: Iterable[str]) -> None:
+def new_order(tx: Connection, origin: int) -> Order:
+    """An order that nothing is known of yet."""
+    made = tx.execute(insert(t.order), {"origin": origin}).inserted_primary_key
+    assert made is not None
+    return Order(made[0], frozenset())
+
+
+def learn(tx: Connection, order: Order, identifiers: Iterable[str]) -> None:
+    """Know the order by these ``identifiers`` too."""
     fresh = [{"identifier": name, "order_id": order.id} for name in set(identifiers) - order.identifiers]
     if fresh:
         tx.execute(insert(t.identifier), fresh)
@@ -113,10 +120,12 @@ class _Change:
         self._orders = orders
         self.done: Counter[str] = Counter()
         self._items: list[Row[Any]] = []
+        self._booked: dict[int, Booking] = {}
         if any(order.identifiers for order in orders):
             ids = [order.id for order in orders]
-            rows = tx.execute(select(*_ITEM_COLUMNS).where(t.item.c.order_id.in_(ids)).order_by(t.item.c.id))
+            rows = tx.execute(select(*ITEM_COLUMNS).where(t.item.c.order_id.in_(ids)).order_by(t.item.c.id))
             self._items = sorted(rows, key=lambda row: ids.index(row.order_id))
+            self._booked = bookings(tx, ids)
 
     def schedule(self, step: WorklistStep) -> None:
         """Insert the step, or bring the one that is here up to date."""
@@ -131,15 +140,13 @@ class _Change:
         status = self._new_status(here)
         if self._origin < here.patient_origin:
             step = _with_patient(step, json.loads(here.attributes))
-        values = columns(step)
-        back = status is StepStatus.SCHEDULED and here.status != StepStatus.SCHEDULED
-        changed = values["attributes"] != here.attributes
-        if changed:
-            self._tx.execute(delete(t.station).where(t.station.c.item == here.id))
-            self._add_stations(here.id, step, values["start_date"])
-        self.done["scheduled" if back else _difference(here, values, step) if changed else "unchanged"] += 1
+        booked = self._booked.get(here.order_id, NONE)
+        what, values = place(self._tx, here, *listed(step, booked))
+        visible = here.status if status is None else visible_status(status, self._origin, booked)
+        back = visible == StepStatus.SCHEDULED and here.status != StepStatus.SCHEDULED
+        self.done["scheduled" if back else what] += 1
         origins = {"origin": self._origin, "patient_origin": max(self._origin, here.patient_origin)}
-        self._update(here.id, {**values, **origins}, status)
+        self._update(here, {**values, **origins}, status)
 
     def set_status(self) -> None:
         """Give the status to the steps that are named, or to all."""
@@ -150,14 +157,14 @@ class _Change:
                 status = self._new_status(row)
                 if status is not None:
                     self.done[str(status)] += 1
-                    self._update(row.id, {}, status)
+                    self._update(row, {}, status)
         for reference in named:
             if reference == ("", "") or not any(_means(reference, row) for row in self._items):
                 self._note(reference)
 
     def _new_status(self, row: Row[Any]) -> StepStatus | None:
         """The status the step gets; None (counted) if it keeps its own."""
-        current = StepStatus(row.status)
+        current = ordered_status(row.status)
         if self._origin < row.status_origin:
             self.done[f"status superseded ({current})"] += 1
             return None
@@ -169,34 +176,35 @@ class _Change:
 
     def _insert(self, step: WorklistStep, reference: _Reference) -> None:
         order = self._orders[0]
+        booked = self._booked.get(order.id, NONE)
         noted = self._noted(order, reference) if order.identifiers else None
         status, status_origin = noted or (self._said.status, self._origin)
+        visible = visible_status(status, status_origin, booked)
+        step, ordered = listed(step, booked)
         values = columns(step)
         row = {
             **values,
+            "ordered": ordered,
             "order_id": order.id,
             "study_uid": reference[0],
             "step_id": reference[1],
-            "status": str(status),
+            "status": str(visible),
             "status_origin": status_origin,
             "origin": self._origin,
             "patient_origin": self._origin,
         }
         made = self._tx.execute(insert(t.item), row).inserted_primary_key
         assert made is not None
-        self._add_stations(made[0], step, values["start_date"])
-        self.done["superseded" if noted else "scheduled"] += 1
+        _add_stations(self._tx, made[0], step, values["start_date"])
+        self.done["superseded" if noted else str(visible)] += 1
 
-    def _add_stations(self, item: int, step: WorklistStep, date: str) -> None:
-        titles = sorted(_stations(step.attributes))
-        self._tx.execute(insert(t.station), [{"ae_title": title, "start_date": date, "item": item} for title in titles])
-
-    def _update(self, item: int, values: Mapping[str, Any], status: StepStatus | None) -> None:
+    def _update(self, row: Row[Any], values: Mapping[str, Any], status: StepStatus | None) -> None:
         changes = dict(values)
         if status is not None:
-            changes |= {"status": str(status), "status_origin": self._origin}
+            visible = visible_status(status, self._origin, self._booked.get(row.order_id, NONE))
+            changes |= {"status": str(visible), "status_origin": self._origin}
         if changes:
-            self._tx.execute(update(t.item).where(t.item.c.id == item), changes)
+            self._tx.execute(update(t.item).where(t.item.c.id == row.id), changes)
 
     def _note(self, reference: _Reference) -> None:
         """Remember the status for older news of steps that are not here."""
@@ -235,6 +243,24 @@ def _with_patient(step: WorklistStep, here: Mapping[str, Any]) -> WorklistStep:
     """The step with the patient's attributes of the item that is here: they are newer than the order's."""
     order = {key: value for key, value in step.attributes.items() if key not in PATIENT_ATTRIBUTES}
     return WorklistStep({**order, **{key: here[key] for key in PATIENT_ATTRIBUTES if key in here}})
+
+
+def _add_stations(tx: Connection, item: int, step: WorklistStep, date: str) -> None:
+    titles = sorted(_stations(step.attributes))
+    tx.execute(insert(t.station), [{"ae_title": title, "start_date": date, "item": item} for title in titles])
+
+
+def place(tx: Connection, here: Row[Any], step: WorklistStep, ordered: str) -> tuple[str, dict[str, Any]]:
+    """Put an item's new content in place of its old one: what that does to it, and the columns to write.
+
+    ``ordered`` as in the item's column of that name.
+    """
+    values = {**columns(step), "ordered": ordered}
+    if values["attributes"] == here.attributes:
+        return "unchanged" if ordered == here.ordered else "kept (booked)", values
+    tx.execute(delete(t.station).where(t.station.c.item == here.id))
+    _add_stations(tx, here.id, step, values["start_date"])
+    return _difference(here, values, step), values
 
 
 def _difference(here: Row[Any], values: Mapping[str, Any], step: WorklistStep) -> str:

@@ -63,6 +63,7 @@ item = Table(
     Column("start_date", KEY, nullable=False),
     Column("start_time", KEY, nullable=False),
     Column("attributes", Text, nullable=False),
+    Column("ordered", Text, nullable=False),
     UniqueConstraint("order_id", "study_uid", "step_id", name="uq_worklist_item_step"),
     Index("ix_worklist_item_open", "status", "start_date", "start_time"),
     Index("ix_worklist_item_modality", "modality", "start_date"),
@@ -75,7 +76,21 @@ item = Table(
 )
 """A Scheduled Procedure Step. ``attributes`` is the whole item as JSON; the other texts are what it is found by:
 names folded and per component group, the date ``yyyymmdd``, the time ``hhmmssffffff``. ``origin``, ``patient_origin``
-and ``status_origin`` tell how new the order's attributes, the patient's and the status are."""
+and ``status_origin`` tell how new the order's attributes, the patient's and the status are; ``waiting`` is a step that
+its order scheduled and its appointment took off. ``ordered`` is the step as
+the order said it (JSON), where an appointment says otherwise; else empty."""
+
+appointment = Table(
+    "worklist_appointment",
+    metadata,
+    Column("order_id", ROW, primary_key=True),
+    Column("appointment", KEY, primary_key=True),
+    Column("status", STATUS, nullable=False),
+    Column("origin", BigInteger, nullable=False),
+    Column("attributes", Text, nullable=False),
+)
+"""What the newest message of an appointment says; it also holds for steps that come later. ``attributes`` of the step
+as JSON."""
 
 station = Table(
     "worklist_station",
@@ -87,4 +102,4 @@ station = Table(
 )
 """The stations that a step is scheduled for, with its date."""
 
-TABLES = (order, identifier, note, item, station)
+TABLES = (order, identifier, note, item, appointment, station)

@@ -64,6 +64,8 @@ class Writer:
         self._jobs: deque[Job] = deque()
         self._wake = threading.Condition()
         self._stopping = False
+        self._connection: Connection | None = None
+        """The thread's own, from its first transaction on; made anew after anything went wrong with it."""
         self.commits = 0
         self.healthy = True
         self._thread = threading.Thread(target=self._loop, name="radbridge-writer", daemon=True)
@@ -84,12 +86,20 @@ class Writer:
         future: asyncio.Future[Any] = loop.create_future()
         self._check_room()
         self._gathering.append(Job(step, item, loop, future))
-        if patience and (self._timer is None or self._timing is not loop):
-            self._timer, self._timing = loop.call_later(patience, self._release), loop
-        if not patience and self._releasing is not loop:
+        if patience:
+            self._release_by(loop, loop.time() + patience)
+        elif self._releasing is not loop:
             self._releasing = loop
             loop.call_soon(self._release)
         return future
+
+    def _release_by(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
+        """Let the timer go off at ``due`` on the loop's clock, or earlier if others are due before."""
+        if self._timer and self._timing is loop:
+            if self._timer.when() <= due:
+                return
+            self._timer.cancel()
+        self._timer, self._timing = loop.call_at(due, self._release), loop
 
     def call(self, step: Step, item: Any) -> Any:
         """Queue a job from a thread and wait for its result."""
@@ -134,9 +144,15 @@ class Writer:
                 while not self._jobs and not self._stopping:
                     self._wake.wait()
                 if not self._jobs:
-                    return
+                    break
                 batch = [self._jobs.popleft() for _ in range(min(BATCH, len(self._jobs)))]
             self._settle(batch, self._commit(batch))
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def _commit(self, batch: list[Job]) -> list[Any]:
         """One result or exception per job; halves the batch until a bad row fails alone."""
@@ -161,6 +177,7 @@ class Writer:
             try:
                 return self._transact(batch)
             except DBAPIError as error:
+                self._disconnect()
                 if self._database.embedded or not _lost(error):
                     if not raced and isinstance(error, IntegrityError | ProgrammingError):
                         raced = True  # another node wrote the same meanwhile: this time it is seen
@@ -179,7 +196,8 @@ class Writer:
         by_step: dict[Step, list[int]] = {}
         for index, job in enumerate(batch):
             by_step.setdefault(job.step, []).append(index)
-        with self._database.writer.begin() as tx:
+        tx = self._connection = self._connection or self._database.writer.connect()
+        with tx.begin():
             for step in sorted(by_step, key=lambda step: step.order):
                 indexes = by_step[step]
                 for index, result in zip(indexes, step.run(tx, [batch[i].item for i in indexes]), strict=True):

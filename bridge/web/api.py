@@ -14,12 +14,11 @@ from starlette.exceptions import HTTPException
 
 from bridge import __version__
 from bridge.engine.operations import ReplayRequest
-from bridge.engine.receive import Receiver
 from bridge.errors import BridgeError, NotFound
 from bridge.lint import findings_of
 from bridge.ports import Inbound, SourceSettings
 from bridge.store.search import MessageFilter
-from bridge.web import health, identity, schemas
+from bridge.web import health, identity, quality, schemas
 from bridge.web.node import Node
 
 ACTOR = "api"
@@ -79,6 +78,7 @@ def _with_token(node: Running, shown: Annotated[HTTPAuthorizationCredentials | N
 
 router = APIRouter(prefix="/api", dependencies=[Depends(_with_token)], responses=_PROBLEMS)
 router.include_router(identity.router)
+router.include_router(quality.router)
 
 
 @router.get("/status")
@@ -192,9 +192,7 @@ async def receive(node: Running, name: str, request: Request) -> Response:
                 kind="overload", what="the message is too large", fix=f"send {LARGEST} bytes at most"
             )
             return JSONResponse(too_large.model_dump(), 413, {"connection": "close"})
-    runtime = node.runtime
-    receiver = Receiver(name, node.store, lambda: runtime.plan, runtime.workers, runtime.turns)
-    reply = await receiver(Inbound(bytes(data), ACTOR))
+    reply = await node.runtime.receiver(name)(Inbound(bytes(data), ACTOR))
     answer = schemas.as_text(reply.body)
     if reply.error:
         refused = schemas.NotReceived(**reply.error.as_dict(), message=reply.message, answer=answer)

@@ -33,6 +33,7 @@ ACTIONS = {
     "/api/worklist",
     "/api/channels/{name}/messages",
     "/api/check",
+    "/api/quality",
 }
 
 

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 
+from bridge.bench.codec import disagreements, samples
 from bridge.bench.ends import Arrived, Load
 from bridge.bench.figures import Level, percentile
 from bridge.bench.orders import control_id, order
 from bridge.bench.sequence import overtaken
 from tests.rigs.engine import RADBRIDGE
+
+WITHOUT = """\
+import sys
+sys.modules["hl7"] = None
+from bridge.bench import run_bench
+sys.exit(run_bench(subject="codec", json=True))
+"""
 
 
 def test_a_small_bench_has_every_figure_and_finds_all_in_sequence() -> None:
@@ -31,6 +40,36 @@ def test_a_small_bench_has_every_figure_and_finds_all_in_sequence() -> None:
             assert answers["per_s"] > 0
         assert level["delivered_per_s"] > 0 and level["cpu_percent"] > 0 and level["rss_mib"] > 0
         assert all(ratio > 0 for ratio in level["ratios"].values()) and len(level["ratios"]) == 3
+
+
+def test_the_codec_is_measured_beside_two_libraries_that_edit_and_route_alike() -> None:
+    done = subprocess.run([str(RADBRIDGE), "bench", "codec", "--json"], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(done.stdout)
+    assert report["problems"] == []
+    order_, report_ = report["messages"]
+    assert (order_["message"], report_["message"]) == ("order", "report")
+    assert 1_000 <= order_["bytes"] < 1_100 and report_["bytes"] > 5_000_000
+    for message in (order_, report_):
+        assert [one["codec"] for one in message["codecs"]] == ["radbridge", "hl7", "hl7apy"]
+        assert all(0 < one["best_us"] <= one["median_us"] for one in message["codecs"])
+        assert message["codecs"][0]["ratio"] == 1.0
+
+
+def test_a_library_that_is_not_there_is_said_to_be_not_installed() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    for message in json.loads(done.stdout)["messages"]:
+        assert [one["codec"] for one in message["codecs"] if not one["installed"]] == ["hl7"]
+
+
+def test_a_codec_that_edits_otherwise_is_a_problem() -> None:
+    (sample, _) = samples(4)
+    made = [("pacs-out", "", "orders")], sample.data
+
+    assert disagreements(sample, {"radbridge": lambda data: made}) == ["order: radbridge edited or routed it wrong"]
 
 
 def test_the_order_of_the_bench_is_as_long_as_it_says_and_no_two_are_alike() -> None:

@@ -148,7 +148,7 @@ def test_a_message_that_cannot_be_read_is_answered_to_its_sender_all_the_same() 
     body = acknowledge(None, raw, code="AE", control_id="OWN-1", now=NOW, error=CodecError("a byte", at="PID-5"))
 
     assert body.startswith(b"MSH|^~\\&|B|H|RIS|R|")
-    assert read_ack(body) == Ack("AE", "C7", (AckError("100", "PID^1^5", "E", "a byte at PID-5"),), "a byte")
+    assert read_ack(body) == Ack("AE", "C7", (AckError("100", "PID^1^5", "E", "a byte at PID-5"),), "a byte", "ACK^O01")
 
 
 def test_broken_delimiters_are_answered_with_the_usual_ones() -> None:

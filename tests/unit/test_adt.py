@@ -36,6 +36,60 @@ def test_a_change_of_identifier_retires_the_former_one() -> None:
     assert told(claims("A47", "PID|||N^^^H", "MRG|O^^^H")) == [("change", "O^H", ["N^H"], True)]
 
 
+def test_an_identifier_that_is_withdrawn_is_changed_into_no_other_one() -> None:
+    withdrawn = 'PID|||1^^^H^PI~""^^^INS-NIR&1.2.250.1.213.1.4.8&ISO^INS'
+
+    assert claims("A47", withdrawn, "MRG|299000000000192^^^INS-NIR&1.2.250.1.213.1.4.8&ISO^INS") == ()
+
+
+def test_another_identifier_in_the_same_message_is_changed_all_the_same() -> None:
+    found = claims("A47", 'PID|||N^^^H~""^^^INS', "MRG|O^^^H~9^^^INS")
+
+    assert told(found) == [("change", "O^H", ["N^H"], True)]
+
+
+@pytest.mark.parametrize(("trigger", "act"), [("A39", "merge"), ("A46", "change")])
+def test_a_person_is_known_by_pid_2_and_mrg_4_and_the_patients_number_may_go_with_it(trigger: str, act: str) -> None:
+    alone = claims(trigger, "PID||S^^^REGION", "MRG||||O^^^REGION")
+    both = claims(trigger, "PID||S^^^REGION|2^^^H", "MRG|1^^^H|||O^^^REGION")
+    as_a_patient = claims(trigger, "PID|||2^^^H", "MRG|1^^^H")
+
+    assert told(alone) == [(act, "O^REGION", ["S^REGION"], True)]
+    assert told(both) == [(act, "O^REGION", ["S^REGION"], True), (act, "1^H", ["2^H"], True)]
+    assert told(as_a_patient) == [(act, "1^H", ["2^H"], True)]
+
+
+def test_the_lanes_of_a_merge_of_persons_are_those_of_both() -> None:
+    header = parse(adt("A39", "PID||S^^^REGION|2^^^H", "MRG||||O^^^REGION")).header
+
+    assert header.patients == ("2^H", "O^REGION", "S^REGION")
+
+
+@pytest.mark.parametrize(
+    ("trigger", "segments", "place"),
+    [
+        ("A43", ["PID||S^^^REGION|1^^^H", "MRG|1^^^H|||O^^^REGION"], "MRG-4"),
+        ("A43", ["PID|||1^^^H~S^^^REGION", "MRG|1^^^H~O^^^REGION"], "MRG-1"),
+        ("A44", ["PID|||2^^^H", "MRG|1^^^H||ACCOUNT"], "MRG-1"),
+        ("A45", ["PID|||2^^^H", "MRG|1^^^H||||VISIT", "PV1||O"], "MRG-1"),
+        ("Z01", ["PID|||2^^^H", "MRG|1^^^H"], "MRG-1"),
+    ],
+)
+def test_an_event_about_two_patients_that_takes_no_effect_is_told(
+    trigger: str, segments: list[str], place: str
+) -> None:
+    event = identity_event(parse(adt(trigger, *segments)))
+
+    assert event is not None
+    assert [claim for claim in event.claims if claim.act is not IdentityAct.KNOWN] == []
+    assert event.remark.startswith(f"{place} names another patient, and {trigger} changes no identifier")
+
+
+@pytest.mark.parametrize("trigger", ["A35", "A41", "A42", "A49", "A50"])
+def test_an_event_about_accounts_or_visits_of_one_patient_needs_no_remark(trigger: str) -> None:
+    assert identity_event(parse(adt(trigger, "PID|||1^^^H", "MRG|1^^^H||ACCOUNT"))) is None
+
+
 def test_the_trigger_of_an_old_message_stands_in_evn() -> None:
     raw = b"MSH|^~\\&|HIS|H|R|H|2026||ADT|C1|P|2.2\rEVN|A18|2026\rPID|||S^^^H\rMRG|O^^^H\r"
 
@@ -134,6 +188,8 @@ def test_other_messages_claim_nothing(raw: bytes) -> None:
         ("A40", ["PID|1||S^^^H", "MRG|O^^^H", "PID|2||T^^^H"], "MRG(2)-1"),
         ("A40", ["PID|||", "MRG|O^^^H"], "PID-3"),
         ("A40", ["MRG|O^^^H"], "PID"),
+        ("A39", ["PID||S^^^REGION", "MRG|"], "MRG-4"),
+        ("A46", ["PID|||S^^^H", "MRG||||O^^^REGION"], "PID-2"),
         ("A24", ["PID|||A^^^H"], "PID(2)-3"),
         ("A37", ["PID|1||", "PID|2||B^^^H"], "PID(1)-3"),
     ],

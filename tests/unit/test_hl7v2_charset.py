@@ -40,6 +40,14 @@ def test_text_is_read_in_the_declared_character_set(declared: str, codec: str) -
     assert read.warnings == ()
 
 
+def test_repetitions_of_the_declaration_are_parted_as_the_message_says() -> None:
+    given = "MSH|*#!$|RIS|R|B|H|2026||ADT*A08|1|P|2.5||||||8859/15#8859/1\rPID|||A||Épreuve*X\r".encode("iso8859-15")
+
+    read = parse(given)
+
+    assert (read.charset, read.get("PID-5.1"), read.warnings) == ("iso8859-15", "Épreuve", ())
+
+
 def test_utf_8_bytes_under_an_8859_label_are_read_as_utf_8_and_told() -> None:
     read = message("Épreuve", "utf-8", "8859/1")
 

@@ -312,6 +312,19 @@ def test_what_follows_a_merge_in_the_same_commit_sees_it(store: Store) -> None:
     assert [one.context for one in owed] == [{}, {"identity": known}, {"identity": known}]
 
 
+async def test_by_order_what_comes_under_a_merged_identifier_shares_the_survivors_lane(store: Store) -> None:
+    event = acceptance("C1", "pacs", keys=("O^H", "S^H", "~O^H", "~S^H"), patients=("S^H", "O^H"))
+    event.event = merge("O^H", "S^H")
+    order = acceptance("C2", "pacs", keys=("placer:1^RIS", "~O^H"), patients=("O^H",))
+    update = acceptance("C3", "pacs", keys=("O^H", "~O^H"), patients=("O^H",))
+
+    for item in (event, order, update):
+        await store.accept(item)
+
+    keys = [set(owed.delivery.keys) for owed in store.claim("pacs", 0, 10)[0]]
+    assert keys[1:] == [{"placer:1^RIS", "~O^H", "~S^H"}, {"O^H", "S^H", "~O^H", "~S^H"}]
+
+
 async def test_a_held_claim_is_a_warning_of_its_message(store: Store) -> None:
     item = acceptance("C1", "pacs")
     item.event = claim("merge", "O^H", "A^H", "B^H", doubt=DOUBT)
@@ -320,6 +333,15 @@ async def test_a_held_claim_is_a_warning_of_its_message(store: Store) -> None:
 
     assert store.message(item.message.id)["warnings"] == ["identity question 1 is held"]
     assert asked(store)[0].message == item.message.id
+
+
+async def test_an_event_about_two_patients_that_takes_no_effect_is_a_warning_of_its_message(store: Store) -> None:
+    item = acceptance("C1", "pacs")
+    item.event = IdentityEvent("A43", (), "MRG-4 names another patient, and A43 changes no identifier here")
+
+    await store.accept(item)
+
+    assert store.message(item.message.id)["warnings"] == [item.event.remark]
 
 
 async def test_a_resent_message_does_not_claim_twice(store: Store) -> None:

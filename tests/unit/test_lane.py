@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.engine.lane import Entry, Lanes
-from bridge.message import Delivery
+from bridge.engine.plan import lane_keys
+from bridge.message import Delivery, Header
 from bridge.store.deliveries import Owed
 
 
@@ -54,6 +56,32 @@ def test_a_merge_waits_for_both_patients_and_holds_both() -> None:
     assert positions(lanes) == [3]
 
 
+def test_orders_of_a_patient_go_at_once_and_a_merge_of_the_patient_waits_for_all_and_holds_up_all() -> None:
+    # Given two orders of patient a, a merge of a into b, and an order of a, b and c each
+    lanes = Lanes()
+    lanes.add([entry(1, "o1", "~a"), entry(2, "o2", "~a"), entry(3, "a", "~a", "b", "~b")])
+    lanes.add([entry(4, "o4", "~a"), entry(5, "o5", "~b"), entry(6, "o6", "~c")])
+    # Then both orders go at once, and the one of c with them
+    assert positions(lanes) == [1, 2, 6]
+    lanes.sent(lanes.busy["d1"])
+    assert positions(lanes) == []
+    # And the merge goes alone, once they have ended
+    lanes.sent(lanes.busy["d2"])
+    assert positions(lanes) == [3]
+    lanes.sent(lanes.busy["d3"])
+    assert positions(lanes) == [4, 5]
+
+
+def test_by_order_a_message_with_orders_shares_its_patients_and_one_without_has_them_alone() -> None:
+    order = Header(type="ORM^O01", patients=("P1^H",), orders=("placer:1^RIS",))
+    merge = Header(type="ADT^A40", patients=("P2^H", "P1^H"))
+
+    assert lane_keys(order, "order") == ("placer:1^RIS", "~P1^H")
+    assert lane_keys(merge, "order") == ("P1^H", "P2^H", "~P1^H", "~P2^H")
+    assert lane_keys(Header(type="ORM^O01"), "order") == ("-",)
+    assert lane_keys(order, "patient") == ("P1^H",)
+
+
 def test_a_delivery_that_was_sent_but_not_marked_is_not_taken_again() -> None:
     lanes = Lanes()
     lanes.add([entry(1)])
@@ -66,19 +94,37 @@ def test_a_delivery_that_was_sent_but_not_marked_is_not_taken_again() -> None:
     assert "d1" not in lanes.known()
 
 
+ORDER = st.tuples(st.sampled_from(["o1", "o2", "o3"]), st.sampled_from(["~a", "~b"]))
+ABOUT = st.sampled_from([("a", "~a"), ("b", "~b"), ("a", "~a", "b", "~b")])
+"""An order of a patient, and what is about patients themselves, as :func:`lane_keys` has them."""
+
+
+def in_sequence(one: Entry, other: Entry) -> bool:
+    """Whether the two may not go at once: they are of one order or patient, unless both are orders of that patient."""
+    orders = "~" in "".join(one.keys) and one.keys[0][0] == "o" == other.keys[0][0]
+    return one.keys[0] == other.keys[0] if orders else bool(set(one.keys) & set(other.keys))
+
+
 @given(
-    st.lists(st.sets(st.sampled_from("abcd"), min_size=1, max_size=2), min_size=1, max_size=25),
+    st.one_of(
+        st.lists(st.sets(st.sampled_from("abcd"), min_size=1, max_size=2).map(sorted), min_size=1, max_size=25),
+        st.lists(ORDER | ABOUT, min_size=1, max_size=25),
+    ),
     st.integers(0, 1000),
 )
-def test_whatever_finishes_first_no_key_is_ever_overtaken(keys: list[set[str]], seed: int) -> None:
+def test_whatever_finishes_first_no_key_is_ever_overtaken(keys: list[Sequence[str]], seed: int) -> None:
     random = Random(seed)
     lanes = Lanes()
-    lanes.add([entry(n + 1, *sorted(names)) for n, names in enumerate(keys)])
+    lanes.add([entry(n + 1, *names) for n, names in enumerate(keys)])
     ended: list[Entry] = []
     while lanes.waiting or lanes.busy:
         while (taken := lanes.take(0.0)) is not None:
             earlier = [e for e in [*lanes.waiting, *lanes.busy.values()] if e.position < taken.position]
-            assert not any(set(e.keys) & set(taken.keys) for e in earlier)
+            assert not any(in_sequence(e, taken) for e in earlier)
+        assert all(
+            any(in_sequence(e, one) for e in [*lanes.waiting, *lanes.busy.values()] if e is not one)
+            for one in lanes.waiting
+        )
         done = random.choice(list(lanes.busy.values()))
         if random.random() < 0.3:
             lanes.again(done, due=0.0)

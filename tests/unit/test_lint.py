@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from bridge.lint import check, findings_of
 from bridge.settings import Overrides, from_files
 from tests.rigs.need import REPOSITORY
@@ -30,6 +32,26 @@ def test_a_condition_with_a_mistake_is_told_at_its_place() -> None:
 
     assert len(found) == 1
     assert found[0].startswith("config/bridge.yaml:6:29: error:")
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        "{OBR-25: F}",
+        "{message: ORU^R01, OBR-25: [F, C]}",
+        "{any: [{message: ORM^O01}, {OBR-25: F}]}",
+        "{OBX-11: [F, C, X]}",
+    ],
+)
+def test_a_route_that_keeps_retractions_from_who_gets_the_report_is_warned_of(when: str) -> None:
+    (found,) = told(SITE.replace("to: outbox", f"when: {when}, to: outbox"))
+
+    assert "warning" in found and "corrections and retractions" in found and "report: final" in found
+
+
+@pytest.mark.parametrize("when", ["{OBR-25: [F, C, X]}", "{OBR-25: P}", "{report: final}", "{OBR-25: {not: P}}"])
+def test_a_route_that_lets_retractions_through_is_not(when: str) -> None:
+    assert told(SITE.replace("to: outbox", f"when: {when}, to: outbox")) == []
 
 
 def test_a_mapping_with_a_mistake_is_told_in_its_own_file() -> None:

@@ -57,6 +57,11 @@ def test_a_name_is_put_into_the_order_of_dicom(given: str, wanted: str) -> None:
     assert run("person_name", given) == wanted
 
 
+@pytest.mark.parametrize("in_use", ['""^ALICE^^^^^D', "^ALI^^^^^D", '""^""^^^^^D'])
+def test_a_name_without_a_family_name_gives_way_to_one_that_has_it(in_use: str) -> None:
+    assert run("person_name", f"{in_use}~TEST^ALICE^^^^^L", types=["D", "L"]) == "TEST^ALICE"
+
+
 def test_the_site_says_which_type_of_name_is_wanted() -> None:
     names = "BIRTH^ALICE^^^^^L~USED^ALICE^^^^^D"
     site = {"name": "here", "timezone": "Europe/Paris", "name_type": ["D", "L"]}

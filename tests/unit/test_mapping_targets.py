@@ -291,7 +291,7 @@ def test_a_case_says_what_differs(expect: str, difference: str) -> None:
     ("text", "wanted"),
     [
         ("- name: it\n  given: samples/ordre.hl7\n  expect: {}\n", "no sample `samples/ordre.hl7`; fix: did you mean"),
-        ("- name: it\n  given: samples/order.hl7\n  mapping: n\n  expect: {}\n", "no mapping `n` that compiles"),
+        ("- name: it\n  given: samples/order.hl7\n  mapping: n\n  expect: {}\n", "no mapping or profile `n`"),
         ("- name: it\n  given: samples/order.hl7\n", "nothing is expected"),
         ("name: it\n", "a file of cases is a list"),
         ("- name: [\n", "not YAML"),

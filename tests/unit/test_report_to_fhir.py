@@ -11,8 +11,9 @@ import pytest
 
 from bridge.codecs import fhir
 from bridge.codecs.hl7v2 import parse
-from bridge.errors import MappingError
+from bridge.errors import MappingError, SettingsError
 from bridge.mapping.compile import CompiledMapping, Rendered, compile_all
+from bridge.mapping.conditions import compile_condition
 from tests.rigs.need import REPOSITORY, require_data
 
 MAPPINGS = REPOSITORY / "mappings"
@@ -238,6 +239,23 @@ def test_an_ai_result_is_labelled_and_writes_no_report() -> None:
     assert all("note" not in one and "meta" not in one for one in signed["Observation"])
 
 
+@pytest.mark.parametrize("suffix", ["", "&IMP", "&GDT"])
+@pytest.mark.parametrize("status", ["F", "P", "C", "", "W"])
+@pytest.mark.parametrize("kind", ["TX", "FT", "ST", "CWE", "NM", "ED", "RP", ""])
+def test_whatever_an_ai_system_sends_is_kept_and_labelled(kind: str, suffix: str, status: str) -> None:
+    value = "DEMO-AI^Application^PDF^Base64^JVBERi0=" if kind == "ED" else "12"
+    line = f"OBX|3|{kind}|SUMMARY{suffix}^Summary^LOCAL|1|{value}||||||{status}"
+
+    made = resources(
+        changed("oru_ai.hl7", ("OBX|3|TX|SUMMARY^Summary^LOCAL|1|Lesion suspected, no bleeding.||||||F", line))
+    )
+
+    kept = [*made["Observation"][2:], *made.get("DocumentReference", [])]
+    assert len(kept) == 1 and "DiagnosticReport" not in made
+    assert kept[0]["meta"]["security"][0]["code"] == "DEVAST"
+    assert (kept[0]["status"] == "entered-in-error") is (status == "W")
+
+
 def test_an_ai_result_inside_a_signed_report_is_labelled_too() -> None:
     ai = "OBX|7|NM|LESION-SIZE^Largest diameter of lesion^LOCAL|1|12.9|mm|||||F||||DEMO-AI^Demo^LOCAL\r"
     made = resources(sample("oru_final.hl7") + ai.encode())
@@ -246,6 +264,41 @@ def test_an_ai_result_inside_a_signed_report_is_labelled_too() -> None:
     assert labelled["meta"]["security"][0]["code"] == "DEVAST" and labelled["valueQuantity"]["value"] == Decimal("12.9")
     assert all("meta" not in one for one in signed)
     assert made["DiagnosticReport"][0]["status"] == "final"
+
+
+FINALS = [
+    ("oru_final.hl7", (), True),
+    ("oru_corrected.hl7", (), True),
+    ("oru_cancelled.hl7", (), True),
+    ("oru_wrong_patient.hl7", (), True),
+    ("oru_wrong_patient.hl7", (("CT|C|", "CT|P|"),), True),
+    ("oru_signed_without_text.hl7", (("CT|F|", "CT||"),), True),
+    ("oru_addendum.hl7", (), True),
+    ("oru_two_exams.hl7", (), True),
+    ("oru_preliminary.hl7", (), False),
+    ("oru_preliminary.hl7", (("CT|P|", "CT||"),), False),
+    ("oru_preliminary.hl7", (("CT|P|", "CT|R|"), ("|P|||2026", "|F|||2026")), False),
+    ("oru_preliminary.hl7", (("|P|||2026", "|C|||2026"),), True),
+    ("oru_final.hl7", (("CT|F|", "CT|W|"),), True),
+    ("oru_final.hl7", (("CT|F|", "CT|D|"),), True),
+    ("oru_pdf.hl7", (("CT|F|", "CT|P|"), ("||||||F\r", "||||||W\r")), True),
+]
+
+
+@pytest.mark.parametrize(("name", "pairs", "wanted"), FINALS)
+def test_who_wants_final_reports_wants_what_changes_them(
+    name: str, pairs: tuple[tuple[str, str], ...], wanted: bool
+) -> None:
+    wants = compile_condition({"message": "ORU^R01", "report": "final"}, "routes.reports.when")
+
+    assert wants(parse(changed(name, *pairs))) is wanted
+
+
+def test_a_report_is_wanted_final_or_not_at_all() -> None:
+    with pytest.raises(SettingsError) as refused:
+        compile_condition({"report": "preliminary"}, "routes.reports.when")
+
+    assert "`report` cannot be `preliminary`" in str(refused.value.findings[0])
 
 
 def test_two_exams_in_one_message_keep_their_own_texts_orders_and_status() -> None:

@@ -197,6 +197,49 @@ async def test_a_dead_delivery_parks_its_key_and_no_other(store: Store) -> None:
     assert lane.head_error and lane.head_error["at"] == "OBR-18"
 
 
+ORDER_1, ORDER_2 = ("o1", "~a"), ("o2", "~a")
+MERGE, ORDER_OF_B = ("a", "b", "~a", "~b"), ("o3", "~b")
+
+
+async def test_by_order_a_dead_order_holds_its_own_order_and_the_merge_of_its_patient_and_nothing_else(
+    store: Store,
+) -> None:
+    # Given an order that died, one more message of it, another order of the patient, one of somebody else
+    for number, keys in enumerate((ORDER_1, ORDER_1, ORDER_2, ("o4", "~c"))):
+        await store.accept(acceptance(f"C{number}", "pacs", keys=keys))
+    lease = await own(store)
+    await die(store, claimed(store)[0], lease.epoch)
+    assert [d.position for d in claimed(store)] == [3, 4]
+    # When the patient is merged, and orders of both patients follow
+    for number, keys in enumerate((MERGE, ORDER_2, ORDER_OF_B), start=4):
+        await store.accept(acceptance(f"C{number}", "pacs", keys=keys))
+    # Then they wait for the merge, which waits for the dead order
+    assert [d.position for d in claimed(store)] == [3, 4]
+    # And once it is given up all go on
+    store.skip([d["id"] for d in store.deliveries(status="dead")], actor="test", reason="not needed")
+    assert [d.position for d in claimed(store)] == [2, 3, 4, 5, 6, 7]
+
+
+async def test_by_order_a_dead_merge_holds_every_order_of_both_patients(store: Store) -> None:
+    for number, keys in enumerate((MERGE, ORDER_1, ORDER_OF_B, ("o4", "~c"))):
+        await store.accept(acceptance(f"C{number}", "pacs", keys=keys))
+    lease = await own(store)
+    await die(store, claimed(store)[0], lease.epoch)
+
+    assert [d.position for d in claimed(store)] == [4]
+
+
+async def test_a_merge_behind_a_dead_order_that_waits_for_another_one_is_held_too(store: Store) -> None:
+    # Given a dead order of patient a, and behind it a message of the same order about patient b
+    for number, keys in enumerate((ORDER_1, ("o1", "~b"), ("b", "~b"), ORDER_OF_B)):
+        await store.accept(acceptance(f"C{number}", "pacs", keys=keys))
+    lease = await own(store)
+    await die(store, claimed(store)[0], lease.epoch)
+
+    # Then the update of b waits for that message, and b's order for the update
+    assert claimed(store) == []
+
+
 async def test_a_lane_that_lets_pass_goes_on_behind_a_dead_delivery(store: Store) -> None:
     for control_id in ("C1", "C2"):
         await store.accept(acceptance(control_id, "pacs"))

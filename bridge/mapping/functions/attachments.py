@@ -16,25 +16,33 @@ _MEDIA = {"PDF": "application/pdf", "RTF": "application/rtf", "HTML": "text/html
 
 
 @function("texts")
-def text_attachment(texts: list[str]) -> list[dict[str, Any]]:
+def text_attachment(texts: list[str], *, inside: str = "") -> list[dict[str, Any]]:
     """All lines as a list with one FHIR Attachment of plain text; empty when no line says anything.
+
+    ``inside`` names an element that each attachment is put into.
 
     >>> run("text_attachment", "No fracture.")
     [{'contentType': 'text/plain; charset=utf-8', 'data': 'Tm8gZnJhY3R1cmUu'}]
     """
     text = "\n".join(texts).strip()
     data = base64.b64encode(text.encode()).decode()
-    return [{"contentType": "text/plain; charset=utf-8", "data": data}] if text else []
+    return _inside(inside, [{"contentType": "text/plain; charset=utf-8", "data": data}] if text else [])
 
 
 @function("field")
-def attachments(documents: list[Field]) -> list[dict[str, Any]]:
+def attachments(documents: list[Field], *, inside: str = "") -> list[dict[str, Any]]:
     """Every encapsulated document (ED) as FHIR Attachment. Its encoding may be Base64, Hex or A (plain text).
+
+    ``inside`` names an element that each attachment is put into (``attachment``, in ``DocumentReference.content``).
 
     >>> run("attachments", "RIS^AP^PDF^Base64^JVBERi0=")
     [{'contentType': 'application/pdf', 'data': 'JVBERi0='}]
     """
-    return [_attachment(one) for one in documents if one.text(5)]
+    return _inside(inside, [_attachment(one) for one in documents if one.text(5)])
+
+
+def _inside(element: str, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{element: one} for one in found] if element else found
 
 
 def _attachment(document: Field) -> dict[str, Any]:

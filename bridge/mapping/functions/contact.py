@@ -34,7 +34,7 @@ def telecom(points: list[Field]) -> list[dict[str, Any]]:
 
 @function("field")
 def address(places: list[Field]) -> list[dict[str, Any]]:
-    """Every address (XAD) as FHIR Address, but for birth places (type BDL) and the like without any line.
+    """Every address (XAD) as FHIR Address, but for birth places (type BDL without any line).
 
     >>> run("address", "1 rue du Test^^PARIS^^75007^FRA^H")
     [{'use': 'home', 'line': ['1 rue du Test'], 'city': 'PARIS', 'postalCode': '75007', 'country': 'FRA'}]
@@ -49,6 +49,6 @@ def address(places: list[Field]) -> list[dict[str, Any]]:
             "postalCode": one.text(5),
             "country": one.text(6),
         }
-        if whole["line"] or whole["city"]:
+        if whole["line"] or (whole["city"] and one.text(7) != "BDL"):
             found.append({key: item for key, item in whole.items() if item})
     return found

@@ -85,11 +85,19 @@ def number_and_issuer(ids: list[Field], *, site: Site) -> str:
     >>> [run("number_and_issuer", text) for text in ("A100^RIS", "A100^^1.2.3^ISO", "A100")]
     ['A100^RIS', 'A100^1.2.3', 'A100^']
     """
-    for one in ids:
-        number, namespace, universal = one.run(1, 3)
-        if number:
-            return f"{number}^{namespace or universal or site.get('order_issuer') or ''}"
-    return ""
+    return next(iter(numbers_and_issuers(ids, site=site)), "")
+
+
+@function("field")
+def numbers_and_issuers(ids: list[Field], *, site: Site) -> list[str]:
+    """Every order, accession or other entity identifier (EI) of a field, each as number_and_issuer gives it.
+
+    >>> run("numbers_and_issuers", "A100^RIS~A101^RIS")
+    ['A100^RIS', 'A101^RIS']
+    """
+    parts = [one.run(1, 3) for one in ids]
+    other = site.get("order_issuer") or ""
+    return [f"{number}^{namespace or universal or other}" for number, namespace, universal in parts if number]
 
 
 @function("field")

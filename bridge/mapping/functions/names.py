@@ -46,8 +46,9 @@ def _dicom(name: _Name) -> str:
 
 
 def _choose(names: list[Field], types: Sequence[str]) -> Field | None:
-    """The name of the first preferred type that is there, else the first with a text."""
-    present = [one for one in names if any(one.run(1, 2))]
+    """The name of the first preferred type that is there, else the first. One without a family name (a null takes it
+    away) is chosen only if all are."""
+    present = [one for one in names if one.text(1)] or [one for one in names if one.text(2)]
     for wanted in types:
         for one in present:
             if one.text(7) == wanted:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from bridge.codecs.er7 import NULL
 from bridge.codecs.hl7v2 import View, parse
-from bridge.codecs.paths import Path, compile_path
+from bridge.codecs.paths import Path
 from bridge.errors import CodecError, MappingError
 from bridge.mapping.conditions import Check, compile_check
 from bridge.mapping.lookups import compile_lookup
@@ -19,11 +18,10 @@ from bridge.mapping.scope import Made, Make, Scope
 from bridge.mapping.slices import compile_anchors, slices
 from bridge.mapping.sources import Source, compile_names, compile_source
 from bridge.mapping.survivors import survivors
+from bridge.mapping.targets.hl7words import SEGMENT, listed, pairs, path_at
 
 _HEAD = ("target", "messages", "let", "edits")
 _EDIT = ("each", "when", "let", "add", "surviving", "copy", "set", "translate", "remove")
-_SEGMENT = re.compile(r"[A-Z][A-Z0-9]{2}")
-_FIX = "write a path such as PID-19 or OBR-18.1"
 
 
 @dataclass(slots=True)
@@ -91,48 +89,25 @@ def _compile_item(item: Any, place: Place, outer: Names) -> _Edit:
     each = compile_anchors(item["each"], place.child("each"), names) if "each" in item else ()
     when = compile_check(item["when"], place.child("when"), names) if "when" in item else None
     steps: list[_Step] = []
-    steps += [_adder(name) for name, _ in _listed(item, "add", place, names) if _is_segment(name, place, names)]
-    for name, here in _listed(item, "surviving", place, names):
+    steps += [_adder(name) for name, _ in listed(item, "add", place) if _is_segment(name, place, names)]
+    for name, here in listed(item, "surviving", place):
         steps += _survivors(name, here, names)
-    for target, source, here in _pairs(item, "copy", place, names):
+    for target, source, here in pairs(item, "copy", place, names):
         steps += _copier(target, source, here, names)
-    for target, line, here in _pairs(item, "set", place, names):
+    for target, line, here in pairs(item, "set", place, names):
         steps += _setter(target, line, here, names)
-    for target, table, here in _pairs(item, "translate", place, names):
+    for target, table, here in pairs(item, "translate", place, names):
         steps += _translator(target, table, here, names)
-    for name, here in _listed(item, "remove", place, names):
+    for name, here in listed(item, "remove", place):
         steps += _remover(name, here, names)
     return _Edit(each, when, steps)
 
 
-def _pairs(item: dict[str, Any], word: str, place: Place, names: Names) -> list[tuple[str, Any, Place]]:
-    given = item.get(word) or {}
-    if not isinstance(given, dict):
-        names.findings.report(place.child(word), f"`{word}` is a mapping of paths", _FIX)
-        return []
-    return [(str(target), value, place.child(word, target)) for target, value in given.items()]
-
-
-def _listed(item: dict[str, Any], word: str, place: Place, names: Names) -> list[tuple[str, Place]]:
-    given = item.get(word) or []
-    if not isinstance(given, list):
-        given = [given]
-    return [(str(one), place.child(word, at)) for at, one in enumerate(given)]
-
-
 def _is_segment(name: str, place: Place, names: Names) -> bool:
-    if _SEGMENT.fullmatch(name):
+    if SEGMENT.fullmatch(name):
         return True
     names.findings.report(place.child("add"), f"`{name}` is no segment", "write three capitals or digits, such as ZDS")
     return False
-
-
-def _path(text: str, place: Place, names: Names) -> Path | None:
-    try:
-        return compile_path(text)
-    except CodecError as error:
-        names.findings.report(place, f"`{text}`: {error.what}", error.fix)
-        return None
 
 
 def _adder(name: str) -> _Step:
@@ -144,7 +119,7 @@ def _adder(name: str) -> _Step:
 
 
 def _survivors(name: str, place: Place, names: Names) -> list[_Step]:
-    path = _path(name, place, names)
+    path = path_at(name, place, names)
     if path is None:
         return []
     if path.text != f"{path.segment}-{path.field}":
@@ -158,14 +133,14 @@ def _survivors(name: str, place: Place, names: Names) -> list[_Step]:
 
 
 def _copier(target: str, source: Any, place: Place, names: Names) -> list[_Step]:
-    to, origin = _path(target, place, names), _path(str(source), place, names)
+    to, origin = path_at(target, place, names), path_at(str(source), place, names)
     if to is None or origin is None:
         return []
     return [lambda scope, changes: changes.copied.append((_placed(origin, scope), _placed(to, scope)))]
 
 
 def _setter(target: str, line: Any, place: Place, names: Names) -> list[_Step]:
-    path = _path(target, place, names)
+    path = path_at(target, place, names)
     source: Source = compile_source(line, place, names, target)
     if path is None:
         return []
@@ -181,7 +156,7 @@ def _setter(target: str, line: Any, place: Place, names: Names) -> list[_Step]:
 
 
 def _translator(target: str, table: Any, place: Place, names: Names) -> list[_Step]:
-    path = _path(target, place, names)
+    path = path_at(target, place, names)
     if path is None:
         return []
     words = table if isinstance(table, dict) else {"table": table}
@@ -204,7 +179,7 @@ def _translator(target: str, table: Any, place: Place, names: Names) -> list[_St
 
 
 def _remover(name: str, place: Place, names: Names) -> list[_Step]:
-    if _SEGMENT.fullmatch(name):
+    if SEGMENT.fullmatch(name):
 
         def drop(scope: Scope, changes: _Changes) -> None:
             every = [one.number for one in scope.message.segments(name)]
@@ -212,20 +187,20 @@ def _remover(name: str, place: Place, names: Names) -> list[_Step]:
             changes.removed |= {(name, every.index(one.number) + 1) for one in mine}
 
         return [drop]
-    path = _path(name, place, names)
+    path = path_at(name, place, names)
     return [] if path is None else [lambda scope, changes: changes.deleted.append(_placed(path, scope))]
 
 
 def _placed(path: Path, scope: Scope) -> str:
     """The path with the number of the segment that it means in this scope, so that it holds for the whole message."""
     view: View = scope.view
-    if path.occurrence is not None or view is scope.message:
+    if view is scope.message or (path.occurrence is not None and not path.groups):
         return path.text
-    mine = view.segments(path.segment)
+    mine = view.occurrences(path)
     if not mine:
         return path.text
     every = [one.number for one in scope.message.segments(path.segment)]
-    return path.text.replace("-", f"({every.index(mine[0].number) + 1})-", 1) if len(every) > 1 else path.text
+    return path.at(every.index(mine[0]) + 1) if path.groups or len(every) > 1 else path.text
 
 
 def _apply(scope: Scope, changes: _Changes) -> bytes:

@@ -6,6 +6,7 @@ from typing import Any
 
 from bridge.codecs.hl7v2 import NULL
 from bridge.errors import MappingError
+from bridge.mapping.conditions import compile_check
 from bridge.mapping.place import Place
 from bridge.mapping.refs import Names, Ref, compile_refs
 from bridge.mapping.scope import Made, Make, Scope
@@ -17,7 +18,7 @@ from bridge.model import PATIENT_ATTRIBUTES, PatientUpdate, WorklistDocument
 from bridge.yamlfile import suggest
 
 _HEAD = ("target", "messages", "let", "patient")
-_BLOCK = ("each", "identifiers")
+_BLOCK = ("each", "when", "identifiers")
 _NEEDED = ("PatientName", "PatientID")
 """No message may take these away: a worklist item needs them (PS3.4 table K.6-1, type 1)."""
 
@@ -37,12 +38,17 @@ def compile_patients(own: dict[str, Any], targets: dict[Any, Any], place: Place,
     names.findings.unknown_keys(block, _BLOCK, here)
     each = compile_anchors(block["each"], here.child("each"), names) if "each" in block else ()
     inside = names.inner()
+    when = compile_check(block["when"], here.child("when"), inside) if "when" in block else None
     refs = compile_refs(block["identifiers"], here.child("identifiers"), inside)
     lines = _lines(targets, place, inside)
 
     def render(scope: Scope) -> Made:
         found = enumerate(slices(scope.message, each, whole=True), start=1)
-        patients = tuple(_update(refs, lines, scope.inner(view, number)) for number, (_, view) in found)
+        scopes = [scope.inner(view, number) for number, (_, view) in found]
+        meant = [inner for inner in scopes if when is None or when(inner)]
+        if len(meant) < len(scopes):
+            scope.note("what the message says of a patient changes nothing in the worklist")
+        patients = tuple(_update(refs, lines, inner) for inner in meant)
         return Made(WorklistDocument(patients=patients).to_json())
 
     return render

@@ -13,6 +13,7 @@ from bridge.mapping.refs import Names, where
 from bridge.mapping.scope import Made, Make, Scope
 from bridge.mapping.slices import compile_anchors, slices
 from bridge.mapping.sources import Source, compile_names, compile_source
+from bridge.mapping.targets.appointment import compile_appointments
 from bridge.mapping.targets.dicom import Attribute, attribute
 from bridge.mapping.targets.patient import compile_patients
 from bridge.model import StepStatus, UnknownOrder, WorklistDocument, WorklistStep, WorklistUpdate
@@ -64,13 +65,15 @@ def compile_worklist(data: dict[str, Any], place: Place, names: Names) -> Make:
     Lower-case keys are the mapping's own, every other one is a DICOM keyword, or several joined by dots.
     """
     own = {key: value for key, value in data.items() if isinstance(key, str) and key[:1].islower()}
+    targets = {key: value for key, value in data.items() if key not in own}
     if "patient" in data:
-        return compile_patients(own, {key: value for key, value in data.items() if key not in own}, place, names)
+        return compile_patients(own, targets, place, names)
+    if "appointment" in data:
+        return compile_appointments(own, targets, place, names, _identifiers)
     names.findings.unknown_keys(own, _HEAD, place)
     inside = names.inner()
     order = _compile_order(data.get("order"), place.child("order"), inside)
     deepest = inside.inner()
-    targets = {key: value for key, value in data.items() if key not in own}
     steps = _compile_steps(data.get("step"), targets, place, deepest)
 
     def render(scope: Scope) -> Made:
@@ -88,6 +91,20 @@ def compile_worklist(data: dict[str, Any], place: Place, names: Names) -> Make:
 def _compile_order(data: Any, place: Place, names: Names) -> _Order:
     block = _block(data, _ORDER, place, names)
     compile_names(block.get("let"), place.child("let"), names)
+    identifiers = _identifiers(block, place, names)
+    parts = {}
+    for word in ("status", "change", "if_unknown"):
+        if word in block:
+            parts[word] = compile_source(block[word], place.child(word), names, f"order {word}")
+        elif word == "status":
+            names.findings.report(place, "`order` needs `status:`", "map ORC-1 and ORC-5 with a table")
+    none = Source(lambda scope: "")
+    each = compile_anchors(block["each"], place.child("each"), names) if "each" in block else ()
+    return _Order(each, identifiers, *(parts.get(word, none) for word in ("status", "change", "if_unknown")))
+
+
+def _identifiers(block: dict[str, Any], place: Place, names: Names) -> list[tuple[str, Source]]:
+    """The ``identifiers:`` of a block: each kind of order number, and where it is read from."""
     given = block.get("identifiers")
     identifiers = []
     if not isinstance(given, dict) or not given:
@@ -99,15 +116,7 @@ def _compile_order(data: Any, place: Place, names: Names) -> _Order:
         if kind not in KINDS:
             names.findings.report(here, f"unknown kind of identifier `{kind}`", suggest(str(kind), KINDS))
         identifiers.append((str(kind), compile_source(line, here, names)))
-    parts = {}
-    for word in ("status", "change", "if_unknown"):
-        if word in block:
-            parts[word] = compile_source(block[word], place.child(word), names, f"order {word}")
-        elif word == "status":
-            names.findings.report(place, "`order` needs `status:`", "map ORC-1 and ORC-5 with a table")
-    none = Source(lambda scope: "")
-    each = compile_anchors(block["each"], place.child("each"), names) if "each" in block else ()
-    return _Order(each, identifiers, *(parts.get(word, none) for word in ("status", "change", "if_unknown")))
+    return identifiers
 
 
 def _compile_steps(data: Any, targets: dict[Any, Any], place: Place, names: Names) -> _Steps:
@@ -170,11 +179,11 @@ def _update(order: _Order, steps: _Steps, scope: Scope) -> WorklistUpdate | None
 
 
 def _enum(kind: Any, word: Any, source: Source, scope: Scope) -> Any:
-    try:
-        return kind(word)
-    except ValueError:
-        known = ", ".join(one.value for one in kind)
-        raise source.error(scope, f"`{word}` is none of {known}", "correct the table or the mapping", "code") from None
+    known = [one.value for one in kind if one is not StepStatus.WAITING]
+    if word not in known:
+        what = f"`{word}` is none of {', '.join(known)}"
+        raise source.error(scope, what, "correct the table or the mapping", "code")
+    return kind(word)
 
 
 def _step_scopes(steps: _Steps, scope: Scope) -> list[Scope]:

@@ -358,7 +358,7 @@ async def test_answers_on_a_shared_connection_are_matched_by_control_id_in_whate
 
     async with peer(backwards) as (port, connections):
         channel = sink(port, parallel=4, pipeline=4)
-        warm = await channel._connect("C0")
+        warm = await channel._deliveries._connect("C0")
         warm._questions.clear()
         for _ in range(3):
             ends = await asyncio.gather(*(send(channel, number) for number in range(4)), return_exceptions=True)

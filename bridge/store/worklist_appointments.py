@@ -1,0 +1,69 @@
+"""What a message about an appointment does to the worklist: steps of its order are placed, moved, or taken off."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, delete, insert, select, update
+
+from bridge.model import AppointmentStatus, AppointmentUpdate, StepStatus
+from bridge.store import worklist_tables as t
+from bridge.store.worklist_booking import Booking, as_ordered, bookings, listed, ordered_status, visible_status
+from bridge.store.worklist_change import ITEM_COLUMNS, Order, find_orders, learn, new_order, place
+
+_OPEN = (StepStatus.SCHEDULED, StepStatus.WAITING)
+"""Steps that an appointment changes; what a modality has begun, and what has ended, stays as it is."""
+
+
+def book(tx: Connection, said: AppointmentUpdate, origin: int) -> Counter[str]:
+    """Keep what ``said`` tells, and bring it into the steps that are here; counts what became of them.
+
+    An older message of the same appointment changes nothing. Without an order it is kept for the one that comes.
+    """
+    done: Counter[str] = Counter()
+    orders = find_orders(tx, said.order) or [new_order(tx, origin)]
+    if len(orders) == 1:
+        learn(tx, orders[0], said.order)
+    for order in orders:
+        if not _keep(tx, order, said, origin):
+            done["superseded"] += 1
+            continue
+        booking = bookings(tx, [order.id])[order.id]
+        steps = select(*ITEM_COLUMNS).where(t.item.c.order_id == order.id).order_by(t.item.c.id)
+        for row in tx.execute(steps).all():
+            done[_settle(tx, row, booking)] += 1
+    return done
+
+
+def _keep(tx: Connection, order: Order, said: AppointmentUpdate, origin: int) -> bool:
+    """Remember the appointment; False if something newer is known of it."""
+    table = t.appointment.c
+    here = and_(table.order_id == order.id, table.appointment == said.appointment)
+    before = tx.execute(select(t.appointment).where(here)).first()
+    if before is not None and origin < before.origin:
+        return False
+    attributes = said.attributes
+    if before is not None and {before.status, said.status} == {AppointmentStatus.BOOKED}:
+        attributes = {**json.loads(before.attributes), **attributes}
+    values = {
+        "order_id": order.id,
+        "appointment": said.appointment,
+        "status": str(said.status),
+        "origin": origin,
+        "attributes": json.dumps(attributes, ensure_ascii=False),
+    }
+    tx.execute(delete(t.appointment).where(here))
+    tx.execute(insert(t.appointment), values)
+    return True
+
+
+def _settle(tx: Connection, row: Row[Any], booking: Booking) -> str:
+    """Bring an item to what is booked now, in whatever sequence that was told; what that did to it."""
+    if row.status not in _OPEN:
+        return f"kept ({row.status})"
+    what, values = place(tx, row, *listed(as_ordered(row.attributes, row.ordered), booking))
+    status = visible_status(ordered_status(row.status), row.status_origin, booking)
+    tx.execute(update(t.item).where(t.item.c.id == row.id), {**values, "status": str(status)})
+    return what if status == row.status else str(status)
