@@ -191,7 +191,9 @@ def _hl7apy(plan: Plan) -> Work | None:
 
 def print_codec(console: Console, report: dict[str, Any]) -> None:
     """The figures as a table for people."""
-    console.print(f"{report['machine']['system']}, Python {report['machine']['python']}")
+    versions = [f"{one['codec']} {one['version'] or '-'}" for one in report["messages"][0]["codecs"]]
+    machine = report["machine"]
+    console.print(", ".join([machine["system"], f"Python {machine['python']}", *versions]))
     table = Table(title="CPU of parse, header, route, 3 edits and encode")
     for name in ("message", "codec"):
         table.add_column(name, no_wrap=True)
@@ -206,7 +208,7 @@ def print_codec(console: Console, report: dict[str, Any]) -> None:
                 continue
             aim = f"{message['aim_us']:,.0f}: {'met' if message['met'] else 'missed'}" if mine else ""
             times = f"{one['best_us']:,.0f}", f"{one['median_us']:,.0f}", f"{one['ratio']:,.1f}"
-            table.add_row(name, f"{one['codec']} {one['version']}", *times, aim)
+            table.add_row(name, one["codec"], *times, aim)
     console.print(table)
     for problem in report["problems"]:
         console.print(f"[red]{problem}[/red]")
