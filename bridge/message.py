@@ -7,6 +7,7 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
+from random import Random
 from typing import Any
 
 from bridge.errors import BridgeError
@@ -15,10 +16,15 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 
 
+_chance = Random(os.urandom(32))
+"""Asking the system each time costs a thread its turn."""
+os.register_at_fork(after_in_child=lambda: _chance.seed(os.urandom(32)))
+
+
 def new_id(now: float | None = None) -> str:
     """A new identifier: 26 characters, sorting by creation time to the millisecond (ULID layout, lower case)."""
     millis = int((time.time() if now is None else now) * 1000)
-    value = (millis << 80) | int.from_bytes(os.urandom(10), "big")
+    value = (millis << 80) | _chance.getrandbits(80)
     return "".join([_PAIRS[(value >> shift) & 1023] for shift in range(120, -10, -10)])
 
 
