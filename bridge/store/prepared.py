@@ -36,10 +36,15 @@ class _Text:
     def run(self, tx: Connection, values: Mapping[str, Any]) -> CursorResult[Any]:
         return tx.exec_driver_sql(self._text, self.bound(values))
 
-    def rows(self, tx: Connection, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    def listed(self, values: Sequence[Any]) -> tuple[Any, ...] | dict[str, Any]:
+        """The parameters from their values in the sequence of the statement's text."""
+        if self._positional:
+            return tuple(values)
+        return {name: value for (name, _), value in zip(self._names, values, strict=True)}
+
+    def rows(self, tx: Connection, bound: tuple[Any, ...] | dict[str, Any]) -> list[tuple[Any, ...]]:
         """Every row at once. SQLite is asked past SQLAlchemy, whose bookkeeping costs more than the statement; if that
         fails, SQLAlchemy tries it, so that the error is one of its own."""
-        bound = self.bound(values)
         if self._direct:
             try:
                 return _driver(tx).execute(self._text, bound).fetchall()
@@ -78,7 +83,13 @@ class Prepared:
 
     def rows(self, tx: Connection, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """Run it, and give every row at once; none if it has none. Quicker than :meth:`run`."""
-        return self._text(tx.dialect).rows(tx, values)
+        text = self._text(tx.dialect)
+        return text.rows(tx, text.bound(values))
+
+    def put(self, tx: Connection, values: Sequence[Any]) -> None:
+        """Run it with ``values`` in the sequence of its parameters."""
+        text = self._text(tx.dialect)
+        text.rows(tx, text.listed(values))
 
     def many(self, tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Run it for each of ``rows``, of which there is at least one."""
@@ -97,15 +108,14 @@ class PreparedInsert:
     def __init__(self, table: Table) -> None:
         self._table = table
         self._columns = [column.name for column in table.c]
-        self._sizes: dict[int, tuple[Prepared, list[str]]] = {}
+        self._sizes: dict[int, Prepared] = {}
 
-    def _make(self, size: int) -> tuple[Prepared, list[str]]:
-        """The statement for ``size`` rows, and the names of its parameters, row by row."""
+    def _make(self, size: int) -> Prepared:
+        """The statement for ``size`` rows; its parameters go row by row."""
         rows: list[dict[str, BindParameter[Any]]] = [
             {name: bindparam(f"{name}_{number}") for name in self._columns} for number in range(size)
         ]
-        names = [f"{name}_{number}" for number in range(size) for name in self._columns]
-        return Prepared(insert(self._table).values(rows)), names
+        return Prepared(insert(self._table).values(rows))
 
     def run(self, tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Insert ``rows``, in their sequence; nothing happens without any."""
@@ -114,9 +124,8 @@ class PreparedInsert:
             size = min(_power_below(len(rows) - done), _ROWS)
             if size not in self._sizes:
                 self._sizes[size] = self._make(size)
-            statement, names = self._sizes[size]
             values = [row[name] for row in rows[done : done + size] for name in self._columns]
-            statement.rows(tx, dict(zip(names, values, strict=True)))
+            self._sizes[size].put(tx, values)
             done += size
 
 
