@@ -51,16 +51,10 @@ class Deliverer:
         renderer: Renderer,
         lease: Callable[[], Lease | None],
     ) -> None:
-        self.destination, self.settings = destination, settings
+        self.destination = destination
         self._done = metrics.DELIVERED.labels(destination, "done")
-        self.away: Away | None = None
         self._store, self._renderer = store, renderer
-        self._end: Sink | None = None
-        self._projection: Projection | None = None
-        if isinstance(end, Projection):
-            self._projection = end
-        else:
-            self._end = end
+        self.fit(end, settings)
         self._work = asyncio.Event()
         self._feed = Feed(destination, store, renderer, lease, self._work)
         self._lanes = self._feed.lanes
@@ -68,9 +62,20 @@ class Deliverer:
         self._stopping = False
         self._marking: set[asyncio.Task[None]] = set()
 
+    def fit(self, end: Sink | Projection, settings: SinkSettings) -> None:
+        """Send through ``end`` under ``settings`` from the next :meth:`run` on; not called while it runs."""
+        self.end, self.settings = end, settings
+        self.away: Away | None = None
+        self._end: Sink | None = None
+        self._projection: Projection | None = None
+        if isinstance(end, Projection):
+            self._projection = end
+        else:
+            self._end = end
+
     async def run(self) -> None:
         """Deliver until :meth:`stop`, or until cancelled: then what is under way is sent again by the next owner."""
-        self._stopping = False
+        self._stopping = self._probing = False
         self._feed.restart()
         feed = asyncio.create_task(self._feed.run())
         hands = [asyncio.create_task(self._hand()) for _ in range(self.settings.parallel)]
@@ -258,8 +263,6 @@ class Deliverer:
     def _next_try(self, error: BaseException, verdict: Verdict, attempts: int) -> float:
         """Seconds to wait. While a destination is away, all of it waits and one delivery probes."""
         policy = self.settings.retry
-        if verdict.bug:
-            return policy.max
         if verdict.scope == "delivery":
             return wait_for(error, policy, attempts)
         now = time.monotonic()

@@ -6,9 +6,10 @@ import random
 from dataclasses import dataclass
 from typing import Literal
 
-from bridge.errors import BridgeError, Held, Permanent, Temporary, Uncertain, Unreachable
+from bridge.errors import BridgeError, Held, Overloaded, Permanent, StoreUnavailable, Temporary, Uncertain, Unreachable
 from bridge.message import DeliveryStatus
 from bridge.ports import RetryPolicy
+from bridge.store.finish import Fenced
 
 Scope = Literal["delivery", "destination"]
 
@@ -35,8 +36,9 @@ def judge(error: BaseException, attempts: int, policy: RetryPolicy, repeats: int
     may have reached the destination.
 
     Unreachable waits for the destination and spends nothing. Permanent is dead at once. Temporary and Uncertain are
-    tried again until the budget is spent, Uncertain also until a repeat would be one too many. Anything else is a
-    defect of ours: the lane is held, nothing is spent.
+    tried again until the budget is spent, Uncertain also until a repeat would be one too many. Trouble with our own
+    store is not the delivery's: it waits, and spends nothing. Anything else is a defect of ours: tried again until the
+    budget is spent, then dead, with the lane held for a person.
     """
     if isinstance(error, Unreachable):
         return Verdict(DeliveryStatus.PENDING, "destination", counted=False, suspected=False)
@@ -47,7 +49,10 @@ def judge(error: BaseException, attempts: int, policy: RetryPolicy, repeats: int
         spent = attempts >= policy.attempts or (suspected and repeats >= policy.repeats)
         status = DeliveryStatus.DEAD if spent else DeliveryStatus.PENDING
         return Verdict(status, "delivery", counted=True, suspected=suspected)
-    return Verdict(DeliveryStatus.PENDING, "delivery", counted=False, suspected=False, bug=True)
+    if isinstance(error, StoreUnavailable | Overloaded | Fenced):
+        return Verdict(DeliveryStatus.PENDING, "delivery", counted=False, suspected=False)
+    status = DeliveryStatus.DEAD if attempts >= policy.attempts else DeliveryStatus.PENDING
+    return Verdict(status, "delivery", counted=True, suspected=False, bug=True, hold=True)
 
 
 def backoff(policy: RetryPolicy, attempt: int, chance: float | None = None) -> float:
@@ -69,8 +74,11 @@ def wait_for(error: BaseException, policy: RetryPolicy, attempt: int) -> float:
 def describe(error: BaseException, verdict: Verdict, attempts: int, policy: RetryPolicy) -> dict[str, str]:
     """The error as kept with the delivery and shown to people; never the text of an unexpected exception."""
     if not isinstance(error, BridgeError):
-        what = f"internal error ({type(error).__name__}), the lane is held"
-        return {"kind": "internal", "what": what, "at": "", "fix": "see the engine's log, then replay or skip"}
+        what = f"internal error ({type(error).__name__}), attempt {attempts} of {policy.attempts}"
+        fix = "see the engine's log"
+        if verdict.status is DeliveryStatus.DEAD:
+            fix += ", then replay or skip"
+        return {"kind": "internal", "what": what, "at": "", "fix": fix}
     facts = error.as_dict()
     if verdict.suspected and verdict.status is DeliveryStatus.DEAD and attempts < policy.attempts:
         facts["what"] += f" (given up: the destination may have it, and {policy.repeats} repeats are allowed)"

@@ -5,9 +5,20 @@ from __future__ import annotations
 import pytest
 
 from bridge.engine.retry import backoff, describe, judge, wait_for
-from bridge.errors import Held, MappingError, Permanent, Temporary, Uncertain, Unreachable
+from bridge.errors import (
+    BridgeError,
+    Held,
+    MappingError,
+    Overloaded,
+    Permanent,
+    StoreUnavailable,
+    Temporary,
+    Uncertain,
+    Unreachable,
+)
 from bridge.message import ALLOWED, DeliveryStatus, check_change, new_id
 from bridge.ports import RetryPolicy
+from bridge.store.finish import Fenced
 
 POLICY = RetryPolicy(first=1, max=60, attempts=3)
 
@@ -55,11 +66,20 @@ def test_what_is_held_parks_its_lane_whatever_the_channel_says() -> None:
     assert not judge(Permanent("no"), 1, POLICY).hold
 
 
-def test_a_defect_of_ours_holds_the_lane_and_spends_nothing() -> None:
-    verdict = judge(ZeroDivisionError(), 50, POLICY)
-    assert verdict.bug and not verdict.counted and verdict.status is DeliveryStatus.PENDING
-    assert "ZeroDivisionError" in describe(ZeroDivisionError("secret"), verdict, 50, POLICY)["what"]
-    assert "secret" not in str(describe(ZeroDivisionError("secret"), verdict, 50, POLICY))
+@pytest.mark.parametrize("error", [StoreUnavailable("away"), Overloaded("full"), Fenced("another owner")])
+def test_trouble_with_our_own_store_spends_nothing_of_a_delivery(error: BridgeError) -> None:
+    verdict = judge(error, 50, POLICY)
+    assert (verdict.status, verdict.counted, verdict.bug) == (DeliveryStatus.PENDING, False, False)
+
+
+def test_a_defect_of_ours_is_tried_again_and_in_the_end_parks_its_lane_for_a_person() -> None:
+    error = ZeroDivisionError("secret")
+    first, last = (judge(error, attempt, POLICY) for attempt in (1, POLICY.attempts))
+    assert (first.bug, first.status, first.counted) == (True, DeliveryStatus.PENDING, True)
+    assert (last.status, last.hold) == (DeliveryStatus.DEAD, True)
+    told = [describe(error, verdict, 1, POLICY) for verdict in (first, last)]
+    assert "ZeroDivisionError" in told[0]["what"] and "secret" not in str(told)
+    assert [one["fix"] for one in told] == ["see the engine's log", "see the engine's log, then replay or skip"]
 
 
 def test_backoff_doubles_stays_below_its_cap_and_keeps_its_jitter_in_the_upper_half() -> None:
