@@ -21,9 +21,11 @@ import structlog
 
 from bridge.engine.operations import Operations
 from bridge.engine.plan import Plan
+from bridge.engine.reload import keep_sequences
 from bridge.engine.runtime import ROLES, Runtime
 from bridge.errors import BridgeError
-from bridge.settings import Loaded
+from bridge.settings import Loaded, from_files
+from bridge.store import revisions
 from bridge.store.store import Store
 
 log = structlog.get_logger(__name__)
@@ -36,7 +38,6 @@ SWITCH_INTERVAL = 0.0005
 class Node:
     """A node that was built and not yet started."""
 
-    loaded: Loaded
     store: Store
     runtime: Runtime
     operations: Operations
@@ -45,6 +46,13 @@ class Node:
     """The token was made now: show it once."""
     web: str = ""
     """Where the web end listens, ``http://127.0.0.1:8080``; empty while it does not."""
+    put_aside: str = ""
+    """The revision of the files on disk, if it is not the one that runs: a person's deploy or rollback put it aside."""
+
+    @property
+    def loaded(self) -> Loaded:
+        """The files of the revision that runs."""
+        return self.runtime.loaded
 
 
 def store_url(loaded: Loaded) -> str:
@@ -89,15 +97,21 @@ def sole_owner(loaded: Loaded) -> Iterator[None]:
 def open_operations(loaded: Loaded) -> tuple[Store, Operations]:
     """The store and what people do with it, without a running node; close the store when done.
 
-    The plan is compiled when it is first needed: looking works with a broken mapping, too.
+    The plan is that of the revision that runs, or of these files before the first start. It is compiled when it is
+    first needed: looking works with a broken mapping, too.
     """
     store = Store(store_url(loaded))
 
+    def plan_of(revision: str) -> Plan:
+        return Plan(from_files(store.revision_files(revision), loaded.folder))
+
     @cache
     def plan() -> Plan:
-        compiled = Plan(loaded)
+        running = store.read(revisions.active)
+        compiled = plan_of(running.revision) if running else Plan(loaded)
         store.keep_revision(compiled.revision, compiled.files)
         store.ensure_destinations(compiled.destinations())
+        keep_sequences(compiled, store, compiled, plan_of)
         return compiled
 
     return store, Operations(store, plan)
@@ -107,13 +121,24 @@ def build(loaded: Loaded, *, roles: frozenset[str] = ROLES) -> Node:
     """Wire a node. Raises SettingsError or StoreUnavailable, each with place and fix."""
     store = Store(store_url(loaded))
     try:
-        runtime = Runtime(loaded, store, roles=roles)
+        chosen = _to_run(loaded, store)
+        runtime = Runtime(chosen, store, roles=roles)
     except BaseException:
         store.close()
         raise
     configured = loaded.config.web.token.get_secret_value()
     token, new = (configured, False) if configured else store.meta("api-token", lambda: secrets.token_urlsafe(24))
-    return Node(loaded, store, runtime, Operations(store, lambda: runtime.plan), token, new)
+    put_aside = "" if chosen is loaded else loaded.revision
+    return Node(store, runtime, Operations(store, lambda: runtime.plan), token, new, put_aside=put_aside)
+
+
+def _to_run(loaded: Loaded, store: Store) -> Loaded:
+    """What an engine runs that is started with these files: them, unless a person's deploy or rollback put them aside
+    (:func:`bridge.store.revisions.at_start`)."""
+    revision: str = store.read(lambda connection: revisions.at_start(connection, loaded.revision))
+    if revision == loaded.revision:
+        return loaded
+    return from_files(store.revision_files(revision), loaded.folder)
 
 
 async def serve(node: Node, *, ready: Callable[[Node], None] = lambda _: None) -> None:

@@ -10,15 +10,21 @@ import typer
 from bridge.commands import (
     acts,
     identity,
+    imports,
     journal,
     listening,
     mappings,
+    new,
     output,
+    ping,
     quality,
+    revisions,
+    schema,
     sending,
     serving,
-    steps,
+    tables,
     trials,
+    worklist,
 )
 from bridge.errors import BridgeError
 
@@ -33,8 +39,26 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 a defect, 2 a setting or option, 3 a message's content, 4 not found or not possible "
     "now, 5 away or full, 6 not allowed.",
 )
-for part in (serving, mappings, sending, listening, journal, quality, acts, steps, identity, trials):
+for part in (
+    serving,
+    mappings,
+    sending,
+    listening,
+    journal,
+    quality,
+    revisions,
+    acts,
+    worklist,
+    ping,
+    identity,
+    schema,
+    tables,
+    new,
+    imports,
+    trials,
+):
     app.registered_commands += part.app.registered_commands
+    app.registered_groups += part.app.registered_groups
 
 
 @app.callback()

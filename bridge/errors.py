@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from bridge.model import Unmapped
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,8 @@ class MappingError(Permanent):
     """A mapping could not make its result from this message."""
 
     kind = "required"
+    unmapped: tuple[Unmapped, ...] = ()
+    """The codes without a row that were met until then."""
 
 
 class Parked(MappingError):
@@ -188,7 +193,7 @@ class Finding:
     column: int
     what: str
     fix: str = ""
-    severity: Literal["error", "warning"] = "error"
+    severity: Literal["error", "warning", "hint"] = "error"
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}:{self.column}: " if self.line else f"{self.file}: "

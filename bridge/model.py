@@ -8,6 +8,19 @@ from enum import StrEnum
 from typing import Any
 
 
+@dataclass(frozen=True, slots=True)
+class Unmapped:
+    """A code that a table has no row for, and what was done instead."""
+
+    table: str
+    columns: str
+    """The table's key columns, parted by commas."""
+    code: str
+    """The keys, parted by ``|``; empty for what is of the patient's own segments, or too long for a code."""
+    outcome: str
+    """``passed``, ``emptied``, ``replaced``, ``parked`` or ``refused``."""
+
+
 class StepStatus(StrEnum):
     """Status of a Scheduled Procedure Step as the worklist knows it."""
 
@@ -121,8 +134,26 @@ class AppointmentUpdate:
 
 
 @dataclass(frozen=True, slots=True)
+class PerformedUpdate:
+    """What a modality says of one scheduled step that it works on, or worked on.
+
+    ``instance`` tells the performed steps apart (SOP Instance UID of the MPPS). ``status`` is what has become of the
+    scheduled step by this performed step alone: started, completed, discontinued; or scheduled when it was taken up by
+    mistake and is given back. The scheduled step is known by ``step`` (Scheduled Procedure Step ID) and one of
+    ``study`` and ``accession``; without ``step``, the only open one of the study is meant.
+    """
+
+    instance: str
+    status: StepStatus
+    study: str
+    accession: str
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
 class WorklistDocument:
-    """What a worklist mapping renders to: one update for each order, patient or appointment the message speaks of.
+    """What a worklist mapping renders to: one update for each order, patient, appointment or performed step the message
+    speaks of.
 
     Empty when the message changes nothing in the worklist (number assignments, answers, status requests).
     """
@@ -130,6 +161,7 @@ class WorklistDocument:
     updates: tuple[WorklistUpdate, ...] = ()
     patients: tuple[PatientUpdate, ...] = ()
     appointments: tuple[AppointmentUpdate, ...] = ()
+    performed: tuple[PerformedUpdate, ...] = ()
 
     def to_json(self) -> bytes:
         whole: dict[str, Any] = {"updates": [_plain(update) for update in self.updates]}
@@ -137,6 +169,8 @@ class WorklistDocument:
             whole["patients"] = [asdict(patient) for patient in self.patients]
         if self.appointments:
             whole["appointments"] = [asdict(appointment) for appointment in self.appointments]
+        if self.performed:
+            whole["performed"] = [asdict(performed) for performed in self.performed]
         return _encode(whole).encode()
 
     @classmethod
@@ -146,7 +180,12 @@ class WorklistDocument:
             tuple(_update(raw) for raw in whole["updates"]),
             tuple(_patient(raw) for raw in whole.get("patients", ())),
             tuple(_appointment(raw) for raw in whole.get("appointments", ())),
+            tuple(_performed(raw) for raw in whole.get("performed", ())),
         )
+
+
+def _performed(raw: dict[str, Any]) -> PerformedUpdate:
+    return PerformedUpdate(**{**raw, "status": StepStatus(raw["status"])})
 
 
 def _appointment(raw: dict[str, Any]) -> AppointmentUpdate:

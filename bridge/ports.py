@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import (
     AfterValidator,
@@ -23,6 +23,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     ValidationInfo,
+    WithJsonSchema,
     model_validator,
 )
 
@@ -41,7 +42,13 @@ def _seconds(value: Any) -> float:
     return float(match[1]) * _UNITS[match[2]]
 
 
-Duration = Annotated[float, BeforeValidator(_seconds)]
+Duration = Annotated[
+    float,
+    BeforeValidator(_seconds),
+    WithJsonSchema(
+        {"type": ["string", "number"], "pattern": r"^\d+(\.\d+)?\s*(ms|s|m|h|d)$|\$\{", "examples": ["5s", "1h"]}
+    ),
+]
 """Seconds; written ``500ms``, ``2s``, ``5m``, ``1h``, ``7d``."""
 
 
@@ -68,7 +75,12 @@ def _several(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-Address = Annotated[HostPort, BeforeValidator(_host_port), PlainSerializer(str)]
+Address = Annotated[
+    HostPort,
+    BeforeValidator(_host_port),
+    PlainSerializer(str),
+    WithJsonSchema({"type": "string", "pattern": r"^\S+:\d{1,5}$|\$\{", "examples": ["127.0.0.1:2575"]}),
+]
 """A :class:`HostPort`; written ``127.0.0.1:2575``, ``pacs.example:2575``, ``[::1]:2575``."""
 
 
@@ -76,7 +88,7 @@ def _beside_the_site_file(path: Path, info: ValidationInfo) -> Path:
     return info.context["folder"] / path if info.context else path
 
 
-LocalPath = Annotated[Path, AfterValidator(_beside_the_site_file)]
+LocalPath = Annotated[Path, AfterValidator(_beside_the_site_file), WithJsonSchema({"type": "string"})]
 """A file or folder on this machine; a relative one starts from the site file's folder."""
 
 
@@ -108,8 +120,9 @@ class ChannelSettings(BaseModel):
 class SourceSettings(ChannelSettings):
     """Policies of an inbound channel; the engine applies them, the channel does not."""
 
-    format: Literal["hl7v2", "bytes"] = "hl7v2"
-    """What arrives: HL7 v2 messages, or bytes of any kind that are only stored and passed on."""
+    format: Literal["hl7v2", "bytes", "dicom"] = "hl7v2"
+    """What arrives: HL7 v2 messages, bytes of any kind that are only stored and passed on, or events of performed
+    procedure steps as DICOM files."""
     validation: Literal["off", "warn", "strict"] = Field(default="off", alias="validate")
     """What follows from faults in a message, by HL7's structures, cardinalities and data types (hl7apy) and by
     `profile`: ``strict`` refuses it and tells the sender all of them, ``warn`` keeps them among its warnings."""
@@ -154,6 +167,8 @@ class SourceSettings(ChannelSettings):
 class SinkSettings(ChannelSettings):
     """Policies of an outbound channel; the engine applies them, the channel does not."""
 
+    takes: ClassVar[str] = ""
+    """The one format that its destination understands: hl7v2, fhir or worklist; empty: whatever comes."""
     lane: Literal["destination", "patient", "order"] = "destination"
     """What stays in sequence: everything to this destination, or what concerns the same patient or order."""
     retry: RetryPolicy = RetryPolicy()
@@ -321,6 +336,17 @@ class Projection(Protocol):
         ...
 
 
+@runtime_checkable
+class Pinging(Protocol):
+    """An end that can ask another system whether it is there."""
+
+    def ping(self, called: str, end: Mapping[str, Any]) -> float:
+        """Milliseconds until the system answered; ``called`` is its AE title, ``end`` its settings under `dicom`.
+
+        Blocks. Raises Unreachable, or BridgeError with the reason why it does not let us in."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """What the engine hands a channel besides its settings."""
@@ -333,6 +359,8 @@ class Services:
     """The worklist projection: ``apply(tx, outgoing)`` and ``find(query)``."""
     system: Mapping[str, Any] = field(default_factory=dict)
     """The system's settings merged over its adapter profile; empty when the channel names no system."""
+    systems: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """The settings of every system, by its name."""
     answers: Receive | None = None
     """Takes answers of the destination that are messages of their own; None where no route wants them."""
 
@@ -346,6 +374,8 @@ class ChannelType:
     settings: type[ChannelSettings]
     build: Callable[[Any, Services], Any]
     """``build(settings, services)`` -> Source, Sink, or an object that is a Source and a Projection (``both``)."""
+    of_systems: Mapping[str, type[BaseModel]] = field(default_factory=dict)
+    """Blocks of settings that a system may hold for channels of this type: {worklist: ...}."""
 
 
 @cache

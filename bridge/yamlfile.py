@@ -10,6 +10,7 @@ import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,12 @@ class YamlFile:
         return Finding(self.name, line, column, what, fix, severity)
 
 
+@lru_cache(maxsize=256)
 def parse(text: str, name: str) -> YamlFile:
-    """Parse one YAML document (the safe subset, no duplicate keys). Raises SettingsError with the place."""
+    """Parse one YAML document (the safe subset, no duplicate keys). Raises SettingsError with the place.
+
+    What it gives for the same text and name is shared: nobody changes it.
+    """
     try:
         node = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:

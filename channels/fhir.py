@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import httpx
 from pydantic import Field, HttpUrl, SecretStr
@@ -24,6 +24,7 @@ _MEDIA = "application/fhir+json"
 class FhirOutSettings(SinkSettings):
     """A FHIR R4 server that takes transactions."""
 
+    takes: ClassVar[str] = "fhir"
     lane: Literal["destination", "patient", "order"] = "patient"
     """What keeps its sequence: everything, or each patient's or each order's deliveries."""
     base_url: HttpUrl

@@ -4,7 +4,7 @@ and brings the answer back."""
 from __future__ import annotations
 
 import asyncio
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -15,10 +15,11 @@ from bridge.ports import Address, Answer, AnsweringSettings, Duration, Inbound, 
 from channels.ack_policy import AckPolicy, judge
 from channels.mllp_link import Link
 from channels.mllp_pool import Pool
-from channels.mllp_tls import Certificates, TlsSettings
+from channels.tls import Certificates, TlsSettings
 
 
 class MllpOutSettings(AnsweringSettings):
+    takes: ClassVar[str] = "hl7v2"
     connect: Address
     """The receiver, such as pacs.example:2575."""
     connect_timeout: Duration = Field(default=10.0, gt=0)

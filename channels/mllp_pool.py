@@ -15,7 +15,7 @@ from channels.mllp_link import Link
 if TYPE_CHECKING:
     from bridge.ports import PeerBook
     from channels.mllp_client import MllpOutSettings
-    from channels.mllp_tls import Certificates
+    from channels.tls import Certificates
 
 log = structlog.get_logger(__name__)
 

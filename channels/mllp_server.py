@@ -11,7 +11,7 @@ from pydantic import ByteSize, Field, IPvAnyNetwork
 from bridge.asgi import listen_on
 from bridge.ports import Address, Duration, HostPort, PeerBook, Receive, Services, SourceSettings
 from channels.mllp_connection import Connection
-from channels.mllp_tls import Certificates, TlsSettings
+from channels.tls import Certificates, TlsSettings
 
 log = structlog.get_logger(__name__)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-SUBJECTS = ("flow", "codec")
+SUBJECTS = ("flow", "codec", "mapping", "worklist")
 """What can be measured: ``flow`` is MLLP in, durable, routed, edited, MLLP out in sequence; ``codec`` is the CPU time
-of parse, route and edit alone, beside other libraries."""
+of parse, route and edit alone, ``mapping`` that of the shipped mappings, both beside other libraries; ``worklist`` is
+a scanner's queries, beside another worklist server."""
 
 
 def run_bench(
@@ -18,7 +19,8 @@ def run_bench(
     messages: Sequence[int] = (2000, 6000, 12000),
     folder: Path | None = None,
 ) -> int:
-    """Measure and print; 0 when everything arrived, once, edited and in sequence (codec: was edited alike), else 1.
+    """Measure and print; 0 when everything arrived, once, edited and in sequence (codec, mapping: and all made the
+    same), else 1.
 
     The rest is about the flow: ``messages[i]`` are sent over ``connections[i]`` connections; ``folder`` is where the
     engine's data is kept while it runs (default: a temporary folder below /var/tmp). No figure makes it fail. Raises
@@ -32,6 +34,14 @@ def run_bench(
         from bridge.bench import codec
 
         return codec.run(json=json)
+    if subject == "mapping":
+        from bridge.bench import mapping
+
+        return mapping.run(json=json)
+    if subject == "worklist":
+        from bridge.bench import worklist
+
+        return worklist.run(json=json)
     from bridge.bench import flow
 
     return flow.run(json=json, levels=list(zip(connections, messages, strict=True)), folder=folder)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json as json_
 import platform
-import statistics
-import time
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from bridge.bench.cpu import microseconds
 from bridge.bench.orders import order
 from bridge.codecs.hl7v2 import parse
 from bridge.demo.site import shipped
@@ -22,11 +21,6 @@ from bridge.engine.plan import Plan
 from bridge.settings import load
 
 EDITS = {"MSH-5": "BENCH-PACS", "MSH-6": "BENCH-ARCHIVE", "OBR-21": "RB-BENCH"}
-ROUND = 0.02
-"""Seconds of CPU that one round takes at least: the clock's own grain is far below."""
-BUDGET = 4.0
-"""Seconds of CPU after which no further round of one codec and message begins."""
-
 Targets = list[tuple[str, str, str]]
 Work = Callable[[bytes], tuple[Targets, bytes]]
 """A message to where it goes and the edited message."""
@@ -89,25 +83,7 @@ def _figures(name: str, work: Work | None, data: bytes, rounds: int) -> dict[str
     facts: dict[str, Any] = {"codec": name, "installed": work is not None}
     if work is None:
         return {**facts, "version": "", "best_us": None, "median_us": None}
-    facts["version"] = version(name)
-    times = _rounds(lambda: work(data), rounds)
-    best, median = (round(seconds * 1e6, 1) for seconds in (min(times), statistics.median(times)))
-    return {**facts, "best_us": best, "median_us": median}
-
-
-def _rounds(work: Callable[[], object], rounds: int) -> list[float]:
-    """Seconds of CPU for one piece of work, by round; the first one only finds out how often a round repeats it."""
-    clock = time.process_time
-    began = clock()
-    work()
-    times: list[float] = []
-    repeats = max(1, round(ROUND / max(clock() - began, 1e-6)))
-    while len(times) < rounds and (clock() - began < BUDGET or len(times) < 3):
-        start = clock()
-        for _ in range(repeats):
-            work()
-        times.append((clock() - start) / repeats)
-    return times
+    return {**facts, "version": version(name), **microseconds(lambda: work(data), rounds)}
 
 
 def disagreements(sample: Sample, codecs: dict[str, Work | None]) -> list[str]:

@@ -13,8 +13,8 @@ from bridge.errors import CodecError
 if TYPE_CHECKING:
     from bridge.codecs.hl7v2 import View
 
-LONGEST = 255
-"""Characters of an identifier with its issuer."""
+LONGEST = 254
+"""Characters of an identifier with its issuer; a lane key has room for one more."""
 
 
 class IdentityAct(StrEnum):
@@ -218,6 +218,8 @@ def _numbers(group: View, path: str) -> list[PatientNumber]:
         if len(number.key) > LONGEST:
             what = f"an identifier of {len(number.key)} characters"
             raise CodecError(what, at=path, fix=f"send at most {LONGEST}, its issuer included", kind="datatype")
+        if "\0" in number.key:
+            raise CodecError("an identifier with a NUL character", at=path, fix="send text", kind="datatype")
         found.setdefault(number.key, number)
     return list(found.values())
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
+from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -78,12 +79,23 @@ def entry(keyword: str) -> tuple[int, str, str] | None:
     return None if tag is None else (tag, dictionary_VR(tag), dictionary_VM(tag))
 
 
+def tag_name(tag: int) -> str:
+    """``(0010,0010)``: the name of an attribute that has no keyword, or whose value is kept as bytes."""
+    return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+
+
+def is_tag_name(name: str) -> bool:
+    return name.startswith("(")
+
+
 def problems(attributes: Mapping[str, Any], within: str = "") -> list[Problem]:
     """Every attribute that could not be sent as it stands: unknown keyword, wrong form, too long, too many values."""
     found: list[Problem] = []
     for keyword, value in attributes.items():
         at = f"{within}.{keyword}" if within else keyword
         known = entry(keyword)
+        if is_tag_name(keyword):
+            continue
         if known is None:
             found.append(Problem(at, "no such DICOM attribute", "use a keyword of PS3.6"))
         elif known[1] == "SQ":
@@ -190,7 +202,15 @@ def answer(attributes: Mapping[str, Any], keys: Iterable[Key], encoding: Encodin
     Of a sequence, the items that match with the attributes asked for; the whole sequence where no attribute is
     named (PS3.4 C.2.2.2.6). SpecificCharacterSet is added unless the default repertoire is used. Raises Unfit.
     """
-    elements = _requested(attributes, keys, encoding)
+    return _declared(_requested(attributes, keys, encoding), encoding)
+
+
+def all_of(attributes: Mapping[str, Any], encoding: Encoding) -> list[Element]:
+    """Every attribute of an item, in tag order, with its SpecificCharacterSet as in :func:`answer`. Raises Unfit."""
+    return _declared(_whole(attributes, encoding), encoding)
+
+
+def _declared(elements: list[Element], encoding: Encoding) -> list[Element]:
     if encoding.charset not in ("", "ISO_IR 6"):
         elements.append((CHARSET_TAG, "CS", _pad(encoding.charset.encode("ascii"))))
     return sorted(elements)
@@ -199,8 +219,10 @@ def answer(attributes: Mapping[str, Any], keys: Iterable[Key], encoding: Encodin
 def _requested(attributes: Mapping[str, Any], keys: Iterable[Key], encoding: Encoding) -> list[Element]:
     elements: list[Element] = []
     for key in keys:
-        value = attributes.get(key.keyword)
-        if key.vr != "SQ":
+        value = None if is_tag_name(key.keyword) else attributes.get(key.keyword)
+        if value is None and (name := tag_name(key.tag)) in attributes:
+            elements.append(_kept(name, attributes[name], encoding))
+        elif key.vr != "SQ":
             elements.append((key.tag, key.vr, _value(key.keyword, key.vr, value, encoding)))
         elif key.item is None:
             elements.append((key.tag, "SQ", _items((_whole(item, encoding) for item in value or ()), encoding)))
@@ -214,6 +236,9 @@ def _requested(attributes: Mapping[str, Any], keys: Iterable[Key], encoding: Enc
 def _whole(attributes: Mapping[str, Any], encoding: Encoding) -> list[Element]:
     elements: list[Element] = []
     for keyword, value in attributes.items():
+        if is_tag_name(keyword):
+            elements.append(_kept(keyword, value, encoding))
+            continue
         known = entry(keyword)
         if known is None:
             raise CodecError("no such DICOM attribute", at=keyword)
@@ -223,6 +248,16 @@ def _whole(attributes: Mapping[str, Any], encoding: Encoding) -> list[Element]:
         else:
             elements.append((tag, vr, _value(keyword, vr, value, encoding)))
     return sorted(elements)
+
+
+def _kept(name: str, held: Mapping[str, Any], encoding: Encoding) -> Element:
+    """An attribute under its tag: ``vr`` with ``values``, ``items``, or ``base64`` of the bytes."""
+    tag, vr = int(name[1:5] + name[6:10], 16), held["vr"]
+    if "items" in held:
+        return tag, "SQ", _items((_whole(item, encoding) for item in held["items"]), encoding)
+    if "values" in held:
+        return tag, vr, _value(name, vr, held["values"], encoding)
+    return tag, vr, _pad(b64decode(held["base64"]), b"\0")
 
 
 def _items(items: Iterable[list[Element]], encoding: Encoding) -> bytes:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
-from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag, tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
 
-from bridge.codecs.dicom import CHARSET_TAG
-from bridge.codecs.dicom_match import Key, parse_tests
+from bridge.codecs.dicom import CHARSET_TAG, tag_name
+from bridge.codecs.dicom_match import Between, Exact, Key, canonical, parse_tests
 from bridge.codecs.dicom_text import decode_text, is_charset
 from bridge.errors import CodecError
 
@@ -53,15 +54,25 @@ SUPPORTED = frozenset(
 )
 """Keys that an order, an appointment or a patient can fill (PS3.4 table K.6-1); any other makes the answer FF01."""
 
-_UNREADABLE = (
+UNREADABLE = (
     BytesLengthException, EOFError, LookupError, NotImplementedError, OSError, RecursionError, TypeError, ValueError,
     struct.error,
 )  # fmt: skip
 """What pydicom raises for bytes that are no data set."""
 
+_STEP = "ScheduledProcedureStepSequence"
+_CONSOLE = (
+    *("AccessionNumber", "ReferringPhysicianName", "PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
+    *("StudyInstanceUID", "RequestingPhysician", "RequestedProcedureDescription", "RequestedProcedureID"),
+)
+_CONSOLE_STEP = (
+    *("Modality", "ScheduledStationAETitle", "ScheduledProcedureStepStartDate", "ScheduledProcedureStepStartTime"),
+    *("ScheduledPerformingPhysicianName", "ScheduledProcedureStepDescription", "ScheduledProcedureStepID"),
+)
 _ONE_VALUE = frozenset({"ST", "LT", "UT", "UR"})
 _NO_MATCHING = frozenset({"DT", "OB", "OW", "UN", "FL", "FD", "AT", "OF", "OD", "OL"})
 _BINARY = {"US": False, "UL": False, "SS": True, "SL": True}
+"""Whether a number has a sign. None that is served has 0 among its values: clients send it for a key without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +89,58 @@ class Query:
     def step(self) -> tuple[Key, ...]:
         """The keys inside ScheduledProcedureStepSequence."""
         for key in self.keys:
-            if key.keyword == "ScheduledProcedureStepSequence":
+            if key.keyword == _STEP:
                 return key.item or ()
         return ()
+
+
+EVERYTHING = Query(())
+
+
+def restriction(
+    stations: Sequence[str] = (),
+    modalities: Sequence[str] = (),
+    sites: Sequence[str] = (),
+    first: str = "",
+    last: str = "",
+) -> Query:
+    """What narrows a query: any of these stations, modalities and institution names, from one date to another
+    (``yyyymmdd``, both included). What is empty does not narrow."""
+    step = (_one_of("ScheduledStationAETitle", stations), _one_of("Modality", modalities), _days(first, last))
+    inner = tuple(key for key in step if key)
+    keys = [Key(tag_of(_STEP), _STEP, "SQ", item=inner)] if inner else []
+    institution = _one_of("InstitutionName", sites)
+    return Query((institution, *keys) if institution else tuple(keys))
+
+
+def console_query(station: str = "", date: str = "") -> Query:
+    """What a console asks: the usual return keys, its own station's AE title, and a date or a range of dates; what is
+    empty is asked of any. Raises CodecError for a date that is none."""
+    matching = {"ScheduledStationAETitle": station, "ScheduledProcedureStepStartDate": date}
+
+    def keys(names: Sequence[str]) -> tuple[Key, ...]:
+        vrs = [(name, dictionary_VR(name)) for name in names]
+        return tuple(Key(tag_of(name), name, vr, parse_tests(vr, [matching.get(name, "")])) for name, vr in vrs)
+
+    return Query((*keys(_CONSOLE), Key(tag_of(_STEP), _STEP, "SQ", item=keys(_CONSOLE_STEP))))
+
+
+def _one_of(keyword: str, values: Sequence[str]) -> Key | None:
+    vr = dictionary_VR(keyword)
+    tests = tuple(Exact(canonical(vr, value)) for value in values)
+    return Key(tag_of(keyword), keyword, vr, tests) if tests else None
+
+
+def _days(first: str, last: str) -> Key | None:
+    keyword = "ScheduledProcedureStepStartDate"
+    return Key(tag_of(keyword), keyword, "DA", (Between(first, last),)) if first or last else None
+
+
+def tag_of(keyword: str) -> int:
+    """The tag of an attribute that is in the dictionary."""
+    tag = tag_for_keyword(keyword)
+    assert tag is not None
+    return tag
 
 
 def parse_query(raw: bytes, *, implicit: bool) -> Query:
@@ -93,7 +153,7 @@ def parse_query(raw: bytes, *, implicit: bool) -> Query:
         identifier = read_dataset(BytesIO(raw), implicit, True)
         charset = _charset(identifier)
         keys = _keys(identifier, charset, unsupported)
-    except _UNREADABLE:
+    except UNREADABLE:
         raise CodecError("the identifier is no DICOM data set", fix="send it in the accepted transfer syntax") from None
     return Query(keys, charset, tuple(dict.fromkeys(unsupported)))
 
@@ -118,7 +178,7 @@ def _key(data: Dataset, tag: BaseTag, charset: str, unsupported: list[str]) -> K
     keyword = keyword_for_tag(tag)
     known = dictionary_has_tag(tag) and not tag.is_private
     vr = dictionary_VR(tag) if known else (raw.VR or "UN")
-    name = keyword or f"({tag.group:04X},{tag.element:04X})"
+    name = keyword or tag_name(tag)
     if keyword not in SUPPORTED:
         unsupported.append(name)
         return Key(tag, keyword or name, vr[:2] if known else "UN")
@@ -148,7 +208,8 @@ def _values(vr: str, raw: bytes, charset: str) -> list[str]:
     if vr in _BINARY:
         width = 2 if vr in ("US", "SS") else 4
         parts = (raw[at : at + width] for at in range(0, len(raw), width))
-        return [str(int.from_bytes(part, "little", signed=_BINARY[vr])) for part in parts]
+        numbers = (int.from_bytes(part, "little", signed=_BINARY[vr]) for part in parts)
+        return [str(number) for number in numbers if number]
     text = decode_text(raw, charset, name=vr == "PN").rstrip(" \0")
     return [text] if vr in _ONE_VALUE else text.split("\\")
 

@@ -27,6 +27,11 @@ class Delimiters:
     subcomponent: bytes
     encoding: bytes
     """MSH-2 as written."""
+    field_text: str
+    component_text: str
+    repetition_text: str
+    subcomponent_text: str
+    """The same as text."""
     escape_text: str
     """The escape character as text; empty when MSH-2 has none."""
     unescape: Callable[[str, str], str]
@@ -59,6 +64,10 @@ def delimiters(declared: bytes) -> Delimiters:
         escape=parts[3],
         subcomponent=parts[4],
         encoding=declared[1:],
+        field_text=parts[0].decode(),
+        component_text=parts[1].decode(),
+        repetition_text=parts[2].decode(),
+        subcomponent_text=parts[4].decode(),
         escape_text=escape,
         unescape=_unescaper(escape, letters) if escape else lambda text, codec: text,
         escape_value=_escaper(escape, letters) if escape else _without_escape(declared.decode()),

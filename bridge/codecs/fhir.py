@@ -24,8 +24,14 @@ from bridge.errors import CodecError, MappingError
 _NAMESPACE = uuid.UUID("6f1d5a0e-6a0b-5c0e-9d7c-2f6a8b1f4c3d")
 _REFERENCE = "entry:"
 _NUMBER = "\x00"
+_MARKED = '"\\u0000'
 _NUMBER_MARK = re.compile(r'"\\u0000([^"\\]+)\\u0000"')
+_SPECIAL = re.compile(r"([\\$,|])")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+
+
+_At = tuple[str] | tuple["_At", str | int]
+"""A place in a resource: its type, and step by step what is below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,7 @@ def token(system: str, value: str) -> str:
 
 
 def _escape(text: str) -> str:
-    return re.sub(r"([\\$,|])", r"\\\1", text)
+    return _SPECIAL.sub(r"\\\1", text) if _SPECIAL.search(text) else text
 
 
 def full_url(resource_type: str, match: str) -> str:
@@ -84,7 +90,7 @@ def build_bundle(entries: Iterable[Entry]) -> bytes:
 
 
 def _entry(entry: Entry, urls: Mapping[str, str]) -> dict[str, Any]:
-    resource = _clean(entry.resource, str(entry.resource.get("resourceType")), urls)
+    resource = _clean(entry.resource, (str(entry.resource.get("resourceType")),), urls)
     validate(resource)
     kind = resource["resourceType"]
     parameter, _, value = entry.match.partition("=")
@@ -98,25 +104,39 @@ def _entry(entry: Entry, urls: Mapping[str, str]) -> dict[str, Any]:
     return {"fullUrl": urls[entry.name], "resource": resource, "request": request}
 
 
-def _clean(value: Any, at: str, urls: Mapping[str, str]) -> Any:
+def _clean(value: Any, at: _At, urls: Mapping[str, str]) -> Any:
     """``value`` without what is empty, references resolved; None when nothing is left."""
     if isinstance(value, str):
-        if _CONTROL.search(value):
-            raise MappingError("a control character, which FHIR does not allow", at=at, kind="datatype")
+        if not value.isprintable() and _CONTROL.search(value):
+            raise MappingError("a control character, which FHIR does not allow", at=_written(at), kind="datatype")
         return value or None
     if isinstance(value, dict):
         target = value.get("reference")
         if isinstance(target, str) and target.startswith(_REFERENCE):
             name = target.removeprefix(_REFERENCE)
             if name not in urls:
-                raise MappingError(f"no entry is called `{name}`", at=f"{at}.reference", fix="name one that is made")
+                fix = "name one that is made"
+                raise MappingError(f"no entry is called `{name}`", at=f"{_written(at)}.reference", fix=fix)
             value = {**value, "reference": urls[name]}
-        pairs = ((key, _clean(item, f"{at}.{key}", urls)) for key, item in value.items())
-        return {key: item for key, item in pairs if item is not None} or None
+        kept = {}
+        for key, item in value.items():
+            cleaned = _clean(item, (at, key), urls)
+            if cleaned is not None:
+                kept[key] = cleaned
+        return kept or None
     if isinstance(value, list | tuple):
-        items = (_clean(item, f"{at}[{index}]", urls) for index, item in enumerate(value))
+        items = [_clean(item, (at, index), urls) for index, item in enumerate(value)]
         return [item for item in items if item is not None] or None
     return value
+
+
+def _written(at: _At) -> str:
+    """A place in a resource as :func:`_path` writes it."""
+    location: list[str | int] = []
+    while len(at) == 2:
+        at, step = at
+        location.insert(0, step)
+    return _path(at[0], location)
 
 
 def encode(value: Any) -> bytes:
@@ -128,7 +148,7 @@ def encode(value: Any) -> bytes:
         raise TypeError(type(item).__name__)
 
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=mark)
-    return _NUMBER_MARK.sub(r"\1", text).encode()
+    return (_NUMBER_MARK.sub(r"\1", text) if _MARKED in text else text).encode()
 
 
 def decode(data: bytes) -> dict[str, Any]:
@@ -209,13 +229,15 @@ def _check_codes(model: Any, raw: dict[str, Any], at: str) -> None:
         if key == "resourceType":
             continue
         name, codes = attributes[key]
-        parsed, here = getattr(model, name), f"{at}.{key}"
         if codes and value not in codes:
-            raise MappingError("the code is not in its required value set", at=here, fix="mend the table", kind="code")
-        if isinstance(value, str) and isinstance(parsed, Decimal | int | float):
-            raise MappingError("a number or boolean is written as text", at=here, kind="datatype")
-        if isinstance(value, dict):
-            _check_codes(parsed, value, here)
+            what = "the code is not in its required value set"
+            raise MappingError(what, at=f"{at}.{key}", fix="mend the table", kind="code")
+        parsed = getattr(model, name)
+        if isinstance(value, str):
+            if isinstance(parsed, Decimal | int | float):
+                raise MappingError("a number or boolean is written as text", at=f"{at}.{key}", kind="datatype")
+        elif isinstance(value, dict):
+            _check_codes(parsed, value, f"{at}.{key}")
         elif isinstance(value, list) and isinstance(value[0], dict):
             for index, item in enumerate(value):
-                _check_codes(parsed[index], item, f"{here}[{index}]")
+                _check_codes(parsed[index], item, f"{at}.{key}[{index}]")

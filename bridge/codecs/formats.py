@@ -6,8 +6,9 @@ import hashlib
 from datetime import datetime
 from typing import Any, Protocol
 
-from bridge.codecs import ack, hl7v2, order_answers
-from bridge.errors import BridgeError
+from bridge.codecs import ack, hl7v2, order_answers, performed
+from bridge.codecs.performed_json import event_file, is_json
+from bridge.errors import BridgeError, CodecError
 from bridge.message import Header
 
 
@@ -21,6 +22,10 @@ class Parsed(Protocol):
 class Format(Protocol):
     def read(self, raw: bytes, charset: str) -> Parsed:
         """Parse. Raises CodecError with place and fix."""
+        ...
+
+    def check(self, parsed: Any) -> None:
+        """Raises BridgeError for a message that could be read, and that the format's own rules refuse all the same."""
         ...
 
     def answer(
@@ -54,6 +59,12 @@ class Hl7v2:
     def read(self, raw: bytes, charset: str) -> Parsed:
         return hl7v2.parse(raw, charset)
 
+    def check(self, parsed: Any) -> None:
+        if not parsed.header.control_id:
+            raise CodecError(
+                "the control id is empty", at="MSH-10", fix="give every message its own id", kind="required"
+            )
+
     def answer(
         self,
         parsed: Any,
@@ -79,6 +90,19 @@ class Hl7v2:
         return any(ack.modes(parsed.fields(0))) and "AA" in ack.wanted(parsed)
 
 
+class _Unanswered:
+    """A format whose sender is told by its transport alone."""
+
+    def check(self, parsed: Any) -> None:
+        return None
+
+    def answer(self, parsed: Any, raw: bytes, **_: Any) -> bytes:
+        return b""
+
+    def defers(self, parsed: Any) -> bool:
+        return False
+
+
 class _Opaque:
     def __init__(self, raw: bytes) -> None:
         digest = hashlib.blake2b(raw, digest_size=16).digest()
@@ -89,17 +113,36 @@ class _Opaque:
         return ""
 
 
-class Bytes:
+class Bytes(_Unanswered):
     """Content that is passed on as it is; recognised when it comes again by its digest."""
 
     def read(self, raw: bytes, charset: str) -> Parsed:
         return _Opaque(raw)
 
-    def answer(self, parsed: Any, raw: bytes, **_: Any) -> bytes:
-        return b""
 
-    def defers(self, parsed: Any) -> bool:
-        return False
+class Dicom(_Unanswered):
+    """Events of performed procedure steps (MPPS), each a DICOM file: see :mod:`bridge.codecs.performed`."""
+
+    def read(self, raw: bytes, charset: str) -> Parsed:
+        return performed.parse_step(raw)
+
+    def check(self, parsed: Any) -> None:
+        performed.check(parsed.event)
 
 
-FORMATS: dict[str, Format] = {"hl7v2": Hl7v2(), "bytes": Bytes()}
+FORMATS: dict[str, Format] = {"hl7v2": Hl7v2(), "bytes": Bytes(), "dicom": Dicom()}
+
+
+def is_dicom(raw: bytes) -> bool:
+    """Whether this is a DICOM file (PS3.10)."""
+    return raw[128:132] == b"DICM"
+
+
+def read_any(raw: bytes, charset: str = "") -> Any:
+    """A message that a mapping may be given: of DICOM if it is a file of that or the text of one, else of HL7 v2.
+
+    Raises CodecError.
+    """
+    if is_json(raw):
+        raw = event_file(raw)
+    return FORMATS["dicom" if is_dicom(raw) else "hl7v2"].read(raw, charset)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -18,20 +18,20 @@ _ORDER_NUMBERS = (("ORC", 2), ("OBR", 2), ("SCH", 26))
 _EMPTY = blake2b(digest_size=16)
 
 
-def read_header(message: Hl7Message, index: dict[str, list[int]]) -> Header:
+def read_header(message: Hl7Message, index: Mapping[str, Sequence[int]]) -> Header:
     """The header of a message whose segments are at ``index``.
 
     Patients: every repetition of PID-3 (PID-2 or PID-4 when it is empty) and MRG-1, and of MRG-4 with PID-2. Orders:
     ORC-2/3, OBR-2/3, SCH-26/27. Accession: IPC-1, else OBR-18. The digest leaves MSH-7 out, which a resend changes.
     """
-    field, decode = message.field, message.decode
+    field = message.field
     component = message.delimiters.component
     code, event = message.kind
-    control_id = decode(field(0, 9))
+    control_id = _text(message, field(0, 9))
     return Header(
-        type=f"{code}^{event}" if event else code,
+        type=(f"{code}^{event}" if event else code).replace("\0", "\u2400"),
         control_id=control_id,
-        sender=f"{decode(field(0, 2))}|{decode(field(0, 3))}",
+        sender=f"{_text(message, field(0, 2))}|{_text(message, field(0, 3))}",
         version=message.version,
         charset=message.charset,
         test=field(0, 10).split(component, 1)[0] in (b"T", b"D"),
@@ -43,7 +43,7 @@ def read_header(message: Hl7Message, index: dict[str, list[int]]) -> Header:
     )
 
 
-def _patients(message: Hl7Message, index: dict[str, list[int]]) -> tuple[str, ...]:
+def _patients(message: Hl7Message, index: Mapping[str, Sequence[int]]) -> tuple[str, ...]:
     field, marks = message.field, message.delimiters
     values = [field(number, 3) or field(number, 2) or field(number, 4) for number in index.get("PID", ())]
     values += [field(number, 1) for number in index.get("MRG", ())]
@@ -59,7 +59,7 @@ def _patients(message: Hl7Message, index: dict[str, list[int]]) -> tuple[str, ..
     return tuple(dict.fromkeys(filter(None, found)))
 
 
-def _orders(message: Hl7Message, index: dict[str, list[int]]) -> tuple[str, ...]:
+def _orders(message: Hl7Message, index: Mapping[str, Sequence[int]]) -> tuple[str, ...]:
     field = message.field
     values: dict[tuple[str, bytes], None] = {}
     for segment, at in _ORDER_NUMBERS:
@@ -82,17 +82,22 @@ def _identifier(message: Hl7Message, value: bytes, issuers: Sequence[bytes]) -> 
     issuer = issuers[0] if issuers else b""
     if not issuer and len(issuers) > 1:
         issuer = issuers[1]
-    name = message.decode(value).strip()
-    return f"{name}^{message.decode(issuer).strip()}" if name else ""
+    name = _text(message, value).strip()
+    return f"{name}^{_text(message, issuer).strip()}" if name else ""
 
 
-def _accession(message: Hl7Message, index: dict[str, list[int]]) -> str:
+def _accession(message: Hl7Message, index: Mapping[str, Sequence[int]]) -> str:
     for segment, at in (("IPC", 1), ("OBR", 18)):
         for number in index.get(segment, ()):
             value = message.field(number, at).split(message.delimiters.component, 1)[0]
             if value and value != b'""':
-                return message.decode(value)
+                return _text(message, value)
     return ""
+
+
+def _text(message: Hl7Message, value: bytes) -> str:
+    """Raw bytes as text that every database can hold: NUL as its picture. The message itself stays as it came."""
+    return message.decode(value).replace("\0", "\u2400")
 
 
 def _digest(message: Hl7Message) -> bytes:

@@ -8,6 +8,7 @@ sequence can make a segment, field or component. HL7 v2 chapter 2.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from bridge.codecs import charset as charsets
 from bridge.codecs.er7 import NULL, Delimiters, delimiters
 from bridge.codecs.header import read_header
 from bridge.codecs.paths import Match, Path, compile_path
-from bridge.codecs.views import Segment, View
+from bridge.codecs.views import Numbers, Segment, View
 from bridge.errors import CodecError
 from bridge.message import Header
 
@@ -52,9 +53,8 @@ class Hl7Message(View):
     ``raw``, or its text in UTF-8 where the character set cannot be split before decoding; ``codec`` is the body's.
     """
 
-    __slots__ = ("_fields", "_header", "_spans", "body", "charset", "codec", "delimiters", "names", "raw",
+    __slots__ = ("_fields", "_header", "_spans", "_texts", "body", "charset", "codec", "delimiters", "names", "raw",
                  "version", "warnings")  # fmt: skip
-    _index: dict[str, list[int]]
 
     def __init__(self, raw: bytes, default_charset: str = "") -> None:
         self.raw = self.body = raw
@@ -87,6 +87,7 @@ class Hl7Message(View):
             self.warnings += tuple(self._oddities()[:10])
         self._fields: list[list[bytes] | None] = [None] * len(self.names)
         self._fields[0] = msh
+        self._texts: list[list[str] | None] = [None] * len(self.names)
         self._header: Header | None = None
         self.version = self.decode(msh[11].split(self.delimiters.component, 1)[0]) if len(msh) > 11 else ""
 
@@ -106,8 +107,13 @@ class Hl7Message(View):
         if len(index["MSH"]) > 1:
             at = f"segment {index['MSH'][1] + 1}"
             raise CodecError("another message begins inside this one", at=at, fix="send one message in each frame")
-        self.message, self._numbers, self._index = self, range(len(names)), index
+        self._numbers, self._index = range(len(names)), Numbers(index)
         self._tree = None
+
+    @property
+    def message(self) -> Hl7Message:  # type: ignore[override]
+        """The message itself: no reference that would keep it until the next collection of garbage."""
+        return self
 
     def _oddities(self) -> list[str]:
         """What a person should see about the lines: text that wrapped, or line ends of two kinds, loses no byte."""
@@ -137,6 +143,18 @@ class Hl7Message(View):
             fields = self.fields(number)
         return fields[index] if index < len(fields) else b""
 
+    def field_text(self, number: int, index: int) -> str:
+        """The same as text, not yet unescaped."""
+        texts = self._texts[number]
+        if texts is None:
+            start, end = self._spans[number]
+            if end - start > _LARGE:
+                return self.field(number, index).decode(self.codec)
+            texts = self._texts[number] = self.body[start:end].decode(self.codec).split(self.delimiters.field_text)
+            if number == 0:
+                texts[0] = self.delimiters.field_text
+        return texts[index] if index < len(texts) else ""
+
     def field_span(self, number: int, index: int) -> tuple[int, int]:
         """Where a field lies in the body, without copying what goes before or after."""
         find, separator = self.body.find, self.delimiters.field
@@ -159,34 +177,41 @@ class Hl7Message(View):
         end = self._spans[0][1]
         return self.body[end : end + 2] if self.body[end : end + 2] == b"\r\n" else self.body[end : end + 1] or b"\r"
 
+    def ordinal(self, number: int) -> int:
+        """Which one of its name a segment is, from 1."""
+        return bisect_left(self._index[self.names[number]], number) + 1
+
     def segment_bytes(self, number: int) -> bytes:
         start, end = self._spans[number]
         return self.body[start:end]
 
     def text(self, value: bytes, path: Path) -> str:
         """Text of the part that ``path`` names of a raw field or repetition."""
-        if not value:
-            return ""
+        return self.part(value.decode(self.codec), path) if value else ""
+
+    def part(self, value: str, path: Path) -> str:
+        """The part that ``path`` names of a field or repetition, unescaped."""
         marks = self.delimiters
         if path.verbatim:
-            return value.decode(self.codec)
-        if marks.repetition in value:
-            value = value.split(marks.repetition, 1)[0]
+            return value
+        if marks.repetition_text in value:
+            value = value.split(marks.repetition_text, 1)[0]
         if path.component:
-            parts = value.split(marks.component, path.component)
-            value = parts[path.component - 1] if path.component <= len(parts) else b""
+            parts = value.split(marks.component_text, path.component)
+            value = parts[path.component - 1] if path.component <= len(parts) else ""
             if path.subcomponent:
-                parts = value.split(marks.subcomponent, path.subcomponent)
-                value = parts[path.subcomponent - 1] if path.subcomponent <= len(parts) else b""
-        return self.decode(value)
+                parts = value.split(marks.subcomponent_text, path.subcomponent)
+                value = parts[path.subcomponent - 1] if path.subcomponent <= len(parts) else ""
+        return marks.unescape(value, self.charset) if marks.escape_text in value else value
 
     def decode(self, value: bytes) -> str:
         """Raw bytes of one part to text: decoded, then unescaped."""
-        text = value.decode(self.codec)
+        return self.unescape(value.decode(self.codec))
+
+    def unescape(self, text: str) -> str:
+        """One part's text, its escape sequences resolved."""
         marks = self.delimiters
-        if marks.escape_text and marks.escape_text in text:
-            return marks.unescape(text, self.charset)
-        return text
+        return marks.unescape(text, self.charset) if marks.escape_text in text else text
 
     def split_value(self, value: bytes, path: Path) -> list[list[str]]:
         """Components and subcomponents of one raw repetition, below the component that ``path`` names."""
@@ -209,7 +234,14 @@ class Hl7Message(View):
 
     def field_matches(self, value: bytes, which: Match) -> bool:
         """Whether a repetition of a raw field has the value that a segment's condition asks for."""
-        return any(self.text(part, which.path) == which.value for part in value.split(self.delimiters.repetition))
+        return self.holds(value.decode(self.codec), which)
+
+    def holds(self, text: str, which: Match) -> bool:
+        """The same of a field's text."""
+        marks = self.delimiters
+        if which.value not in text and marks.escape_text not in text:
+            return False
+        return any(self.part(one, which.path) == which.value for one in text.split(marks.repetition_text))
 
     @property
     def kind(self) -> tuple[str, str]:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from bridge.codecs import groups
+from bridge.codecs.er7 import NULL
 from bridge.codecs.paths import EVERY, Match, Path, compile_path
 
 if TYPE_CHECKING:
     from bridge.codecs.hl7v2 import Hl7Message
+
+
+class Numbers(dict[str, Sequence[int]]):
+    """Where the segments of each name stand; nowhere for a name that is absent."""
+
+    __slots__ = ()
+
+    def __missing__(self, name: str) -> Sequence[int]:
+        return ()
 
 
 class View:
@@ -17,15 +27,14 @@ class View:
 
     __slots__ = ("_index", "_numbers", "_tree", "message")
 
-    def __init__(self, message: Hl7Message, numbers: Sequence[int], index: dict[str, list[int]] | None = None) -> None:
+    def __init__(self, message: Hl7Message, numbers: Sequence[int]) -> None:
         self.message = message
         self._numbers = numbers
         self._tree: groups.Node | None = None
-        if index is None:
-            index = {}
-            for number in numbers:
-                index.setdefault(message.names[number], []).append(number)
-        self._index: dict[str, list[int]] | _Chain = index
+        index: dict[str, list[int]] = {}
+        for number in numbers:
+            index.setdefault(message.names[number], []).append(number)
+        self._index = Numbers(index)
 
     def get(self, path: str) -> str:
         """Text of the first value that ``path`` names, decoded and unescaped; empty when it is absent or empty.
@@ -36,8 +45,8 @@ class View:
         compiled = compile_path(path)
         message = self.message
         if compiled.plain:
-            numbers = self._index.get(compiled.segment)
-            return message.text(message.field(numbers[0], compiled.index), compiled) if numbers else ""
+            numbers = self._index[compiled.segment]
+            return message.part(message.field_text(numbers[0], compiled.index), compiled) if numbers else ""
         for value in self._values(compiled):
             return message.text(value, compiled)
         return ""
@@ -80,13 +89,17 @@ class View:
 
     def segments(self, name: str = "") -> list[Segment]:
         """The segments called ``name``, or all, in this view's order."""
-        numbers = self._index.get(name, ()) if name else self._all()
+        numbers = self._index[name] if name else self._all()
         return [Segment(self.message, number) for number in numbers]
+
+    def numbers(self, name: str) -> Sequence[int]:
+        """Where the segments called ``name`` stand in the message, in this view's order."""
+        return self._index[name]
 
     def places(self, path: Path) -> Sequence[int]:
         """The numbers of a path's segments, in its groups if it names any, before it chooses among them."""
         if not path.groups:
-            return self._index.get(path.segment, ())
+            return self._index[path.segment]
         names = self.message.names
         return [number for number in self._in_groups(path.groups) if names[number] == path.segment]
 
@@ -98,7 +111,7 @@ class View:
             return numbers if every else numbers[:1]
         if isinstance(which, Match):
             message, index = self.message, which.path.index
-            return [number for number in numbers if message.field_matches(message.field(number, index), which)]
+            return [number for number in numbers if message.holds(message.field_text(number, index), which)]
         return numbers if which == EVERY else numbers[which - 1 : which]
 
     def split(self, anchor: str) -> list[View]:
@@ -156,17 +169,62 @@ def _part(value: bytes, separator: bytes, number: int) -> bytes:
     return b"".join(value.split(separator)[number - 1 : number]) if number else value
 
 
-class _Chain:
-    """Segments by name: those of a slice, then those before it, which all slices share."""
+def reader(path: Path) -> Callable[[View], str]:
+    """:meth:`View.get` for a path that is read again and again, without spaces around the text; NULL is nothing."""
+    which = path.occurrence
+    if path.plain:
+        return first_of([path])
+    if not isinstance(which, Match) or path.repetition is not None or path.groups:
+        return lambda view: _text(view.get(path.text))
+    segment, index, place = path.segment, path.index, which.path.index
+
+    def read(view: View) -> str:
+        for number in view._index[segment]:
+            message = view.message
+            if message.holds(message.field_text(number, place), which):
+                return _text(message.part(message.field_text(number, index), path))
+        return ""
+
+    return read
+
+
+def first_of(paths: Sequence[Path]) -> Callable[[View], str]:
+    """What a :func:`reader` gives for the first of several paths that holds something."""
+    if not all(path.plain for path in paths):
+        readers = [reader(path) for path in paths]
+        return lambda view: next((found for read in readers if (found := read(view))), "")
+
+    def read(view: View) -> str:
+        index = view._index
+        for path in paths:
+            numbers = index[path.segment]
+            if numbers:
+                message = view.message
+                value = message.field_text(numbers[0], path.index)
+                if value and (found := _text(message.part(value, path))):
+                    return found
+        return ""
+
+    return read
+
+
+def _text(value: str) -> str:
+    return "" if value == NULL else value.strip()
+
+
+class _Chain(Numbers):
+    """The same for a slice: its own segments, then those before it, which all slices share. Found when asked for."""
 
     __slots__ = ("_own", "_rest")
 
-    def __init__(self, own: View, rest: View) -> None:
-        self._own, self._rest = own._index, rest._index
+    def __init__(self, own: Numbers, rest: Numbers) -> None:
+        super().__init__()
+        self._own, self._rest = own, rest
 
-    def get(self, name: str, default: Sequence[int] = ()) -> Sequence[int]:
-        own, rest = self._own.get(name, ()), self._rest.get(name, ())
-        return [*own, *rest] if own and rest else own or rest or default
+    def __missing__(self, name: str) -> Sequence[int]:
+        own, rest = self._own[name], self._rest[name]
+        self[name] = found = [*own, *rest] if own and rest else own or rest
+        return found
 
 
 class _Slice(View):
@@ -178,7 +236,7 @@ class _Slice(View):
     def __init__(self, message: Hl7Message, own: Sequence[int], rest: View) -> None:
         super().__init__(message, own)
         self._rest = rest
-        self._index = _Chain(self, rest)
+        self._index = _Chain(self._index, rest._index)
 
     def _all(self) -> Sequence[int]:
         return [*self._numbers, *self._rest._all()]
@@ -195,7 +253,7 @@ class Segment(View):
     def __init__(self, message: Hl7Message, number: int) -> None:
         self.name = message.names[number]
         self.number = number
-        super().__init__(message, (number,), {self.name: [number]})
+        super().__init__(message, (number,))
 
     @property
     def raw(self) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime, tzinfo
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -72,7 +73,13 @@ def printable(text: str) -> str:
 
 
 def content(data: bytes, charset: str = "") -> str:
-    """Message content as text: segment ends as line ends, what is no character of ``charset`` as ``\\xNN``."""
+    """Message content as text: segment ends as line ends, what is no character of ``charset`` as ``\\xNN``. Of DICOM,
+    the step that it tells of, as JSON."""
+    from bridge.codecs.formats import is_dicom, read_any
+
+    if is_dicom(data):
+        with suppress(BridgeError):
+            return printable(json.dumps(read_any(data).values, ensure_ascii=False, indent=2))
     try:
         text = data.decode(charset or "utf-8", "backslashreplace")
     except LookupError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -79,7 +80,7 @@ def _announce(node: Node, machine: bool) -> None:
             "revision": node.runtime.plan.revision,
             "data": place,
         }
-        facts |= {"listens": listening, "sends": sending, "web": node.web}
+        facts |= {"listens": listening, "sends": sending, "web": node.web, "put_aside": node.put_aside}
         output.emit(facts | ({"token": node.token} if node.new_token else {}), line=True)
         sys.stdout.flush()
         return
@@ -96,6 +97,12 @@ def _announce(node: Node, machine: bool) -> None:
     output.table(("", "", ""), rows)
     if node.web and node.new_token:
         output.say(f"\nAPI token, shown once, keep it now: {node.token}")
+    if node.put_aside:
+        output.say(
+            f"\nTHE FILES ON DISK DO NOT RUN: {node.put_aside} was put aside, {node.runtime.plan.revision} runs. "
+            "See `radbridge revisions`.",
+            style="bold yellow",
+        )
     output.say("\nStop with Ctrl+C.")
     sys.stdout.flush()
 
@@ -105,22 +112,23 @@ def check(config: Config = None, machine: Json = False) -> None:
     """Tell every mistake in the files.
 
     Looks at the site file, mappings, tables and adapters; tells each mistake with its place and what to write instead.
-    Exit code 2 if there are errors; warnings alone pass.
+    Exit code 2 if there are errors; warnings and hints alone pass.
     """
     from bridge.lint import findings_of
     from bridge.settings import load
 
     loaded = load(site_file(config))
     findings = findings_of(loaded)
-    errors = sum(finding.severity == "error" for finding in findings)
-    warnings = len(findings) - errors
+    counts = Counter(finding.severity for finding in findings)
+    errors, warnings, hints = counts["error"], counts["warning"], counts["hint"]
     if machine:
         found = output.findings_as_dicts(findings)
-        output.emit({"ok": not errors, "errors": errors, "warnings": warnings, "findings": found})
+        output.emit({"ok": not errors, "errors": errors, "warnings": warnings, "hints": hints, "findings": found})
     else:
+        styles = {"error": "red", "warning": "yellow", "hint": "dim"}
         for finding in findings:
-            output.say(output.printable(str(finding)), style="red" if finding.severity == "error" else "yellow")
-        summary = f"{errors} error(s), {warnings} warning(s)" if findings else "No problems"
+            output.say(output.printable(str(finding)), style=styles[finding.severity])
+        summary = f"{errors} error(s), {warnings} warning(s), {hints} hint(s)" if findings else "No problems"
         output.say(f"{summary} in {len(loaded.files)} files; revision {loaded.revision}.")
     if errors:
         raise typer.Exit(2)

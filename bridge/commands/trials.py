@@ -18,7 +18,7 @@ app = typer.Typer()
     )
 )
 def bench(
-    subject: Annotated[str, typer.Argument(metavar="[SUBJECT]", help="flow or codec.")] = "flow",
+    subject: Annotated[str, typer.Argument(metavar="[SUBJECT]", help="flow, codec, mapping or worklist.")] = "flow",
     connections: Annotated[
         str, typer.Option(metavar="LIST", help="How many senders at once, one run each.")
     ] = "1,8,32",
@@ -34,6 +34,12 @@ def bench(
 
         codec: the CPU time of reading, routing and editing one message, beside other HL7 libraries. Exit code 1 if they
     do not agree on the result.
+
+        mapping: the CPU time of mappings that ship, and of the same translation by JSONata and Jinja2 where they are
+    installed. Exit code 1 if they do not agree on the result.
+
+        worklist: whole queries of a scanner (DCMTK findscu), beside DCMTK's own worklist server on the same items. Exit
+    code 1 if an answer is not complete.
 
         No figure makes it fail.
     """

@@ -36,9 +36,9 @@ class OnCall:
         error = letter["error"]
         if "stations.csv" in error["fix"]:
             know_the_new_room(self._config.parent)
-            await self._radbridge("check")
+            await self._radbridge("deploy", "--yes", "--why", "a new room")
             await self._radbridge("replay", letter["id"], "--yes")
-            done = "added the room to tables/stations.csv and replayed the order"
+            done = "added the room to tables/stations.csv, deployed it and replayed the order"
         else:
             await self._radbridge("skip", letter["id"], "--reason", "the RIS sends it again with the right number")
             done = "had the order sent again with a right number, and skipped this one"

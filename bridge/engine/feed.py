@@ -11,7 +11,7 @@ import structlog
 
 from bridge.engine.lane import Lanes
 from bridge.engine.render import Renderer
-from bridge.errors import StoreUnavailable
+from bridge.errors import Overloaded, StoreUnavailable
 from bridge.store.deliveries import WINDOW_BYTES, Owed
 from bridge.store.leases import Lease
 from bridge.store.store import Store
@@ -147,9 +147,15 @@ class Feed:
         return await self._prepare(fresh)
 
     async def _prepare(self, owed: list[Owed]) -> bool:
-        """Render and put into the window; what a death meanwhile made stale is dropped, and claimed again."""
+        """Render and put into the window; whether that was done. What a death meanwhile made stale is dropped, and what
+        could not be frozen: it is claimed again."""
         deaths = self._deaths
-        entries = await self._renderer.prepare(owed)
+        try:
+            entries = await self._renderer.prepare(owed)
+        except (StoreUnavailable, Overloaded) as error:
+            log.warning("freeze_failed", destination=self._destination, what=error.what)
+            self._reached = 0
+            return False
         if deaths != self._deaths:
             return True
         now = time.monotonic()

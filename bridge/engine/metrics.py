@@ -19,4 +19,5 @@ COMMITS = Gauge("radbridge_store_commits", "Transactions committed since the sta
 QUEUED = Gauge("radbridge_store_queue", "Writes that wait for a commit")
 DISCARDED = Gauge("radbridge_mllp_discarded_bytes", "Bytes received that belonged to no message", ["channel"])
 QUESTIONS = Gauge("radbridge_identity_questions", "Claims about patient identity that wait for a person")
+UNFETCHED = Gauge("radbridge_worklist_unfetched", "Scheduled steps that no modality fetched in time")
 REFUSED = Gauge("radbridge_mllp_refused_connections", "Connections that were not let in", ["channel"])

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from bridge.codecs.dicom_match import Key, parse_tests
-from bridge.codecs.dicom_query import Query
+from bridge.codecs.dicom_query import Query, restriction
 from bridge.codecs.formats import FORMATS
 from bridge.codecs.hl7v2 import parse
+from bridge.engine.deployments import Deployments
 from bridge.engine.identities import Identities
 from bridge.engine.plan import Plan
 from bridge.errors import BridgeError, NotFound
@@ -69,6 +70,7 @@ class Operations:
     def __init__(self, store: Store, plan: Callable[[], Plan]) -> None:
         self._store, self._plan = store, plan
         self.identity = Identities(store, plan, self._replay_deliveries)
+        self.deployments = Deployments(store)
 
     def status(self) -> dict[str, Any]:
         """Lanes that wait or are parked, and the last odd messages: what the on-call person sees first."""
@@ -103,8 +105,8 @@ class Operations:
         """
         day = Key(0x00400002, "ScheduledProcedureStepStartDate", "DA", parse_tests("DA", [date] if date else []))
         query = Query((Key(0x00400100, "ScheduledProcedureStepSequence", "SQ", item=(day,)),))
-        stations = (station,) if station else ()
-        found = list(self._store.worklist.find(query, stations=stations, statuses=tuple(StepStatus), limit=limit))
+        restrict = restriction(stations=(station,) if station else ())
+        found = list(self._store.worklist.find(query, restrict=restrict, statuses=tuple(StepStatus), limit=limit))
         self._store.record(actor, "view", "worklist", {"station": station, "date": date, "items": len(found)})
         return found
 

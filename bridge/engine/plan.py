@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bridge.codecs.adt import LONGEST
 from bridge.codecs.formats import FORMATS
 from bridge.engine import application_ack
-from bridge.errors import BridgeError, SettingsError
+from bridge.errors import BridgeError, NotFound, SettingsError
 from bridge.mapping import CompiledMapping, MappingSet, Profile, Rendered, compile_all, compile_condition
 from bridge.message import SHARED, Delivery, Header, Message, new_id
 from bridge.ports import ChannelSettings, SinkSettings, SourceSettings
@@ -42,6 +43,7 @@ class Plan:
     """What a revision does with a message. Immutable; kept until the last delivery that names it has ended."""
 
     def __init__(self, loaded: Loaded) -> None:
+        self.loaded = loaded
         self.revision: str = loaded.revision
         self.config: Config = loaded.config
         self.files: Mapping[str, str] = loaded.files
@@ -62,12 +64,14 @@ class Plan:
                     self._questions.setdefault(source, []).append(question)
                 else:
                     self._by_source.setdefault(source, []).append(CompiledRoute(name, when, targets))
+        self._former_lanes: dict[str, set[str]] = {}
         self._sources = {name: _source(settings) for name, settings in self.config.channels.items()}
         self.context: dict[str, Any] = {"site": self.config.site.model_dump(mode="json")}
 
     def source(self, channel: str) -> SourceSettings:
-        """The policies for what comes from a channel; of one that sends, for what its destination answers."""
-        return self._sources[channel]
+        """The policies for what comes from a channel; of one that sends, or that only an older revision has, for what
+        its destination answers."""
+        return self._sources.get(channel) or _source(ChannelSettings(type=""))
 
     def is_source(self, channel: str) -> bool:
         """Whether a route wants what comes from this channel."""
@@ -108,7 +112,6 @@ class Plan:
         self, message: str, day: int, header: Header, route: str, destination: str, mapping: str, now: int
     ) -> Delivery:
         """A new delivery under this revision, with the lane keys its destination wants."""
-        sink = self.sink(destination)
         return Delivery(
             id=new_id(),
             message=message,
@@ -117,14 +120,30 @@ class Plan:
             destination=destination,
             mapping=mapping,
             revision=self.revision,
-            keys=lane_keys(header, sink.lane),
+            keys=self._keys(header, destination),
             context={"now": now} if mapping in application_ack.MAPPINGS else {},
             created_at=now,
         )
 
+    def keep_sequence_with(self, lanes: Iterable[tuple[str, str]]) -> None:
+        """(destination, its ``lane`` in another revision) of what is still on its way: what this revision makes for the
+        destination keeps its sequence with that, too."""
+        for destination, lane in lanes:
+            settings = self.config.channels.get(destination)
+            if isinstance(settings, SinkSettings) and settings.lane != lane:
+                self._former_lanes.setdefault(destination, set()).add(lane)
+
+    def _keys(self, header: Header, destination: str) -> tuple[str, ...]:
+        keys, former = lane_keys(header, self.sink(destination).lane), self._former_lanes.get(destination)
+        if not former:
+            return keys
+        return tuple(sorted({*keys, *(key for lane in former for key in lane_keys(header, lane))}))
+
     def sink(self, destination: str) -> SinkSettings:
-        settings = self.config.channels[destination]
-        assert isinstance(settings, SinkSettings)
+        """The policies of a destination. Raises NotFound for one that only another revision has."""
+        settings = self.config.channels.get(destination)
+        if not isinstance(settings, SinkSettings):
+            raise NotFound(f"revision {self.revision} has no destination {destination}", fix="skip it, or add it again")
         return settings
 
     def destinations(self) -> list[str]:
@@ -155,7 +174,7 @@ def lane_keys(header: Header, lane: str) -> tuple[str, ...]:
     """
     if lane == "destination":
         return ("",)
-    named = set(header.patients)
+    named = {key.lstrip(SHARED)[:LONGEST] for key in header.patients}
     if lane == "order":
-        named = {SHARED + key for key in named} | (set(header.orders) or named)
-    return tuple(sorted({key[:255] for key in named})) or ("-",)
+        named = {SHARED + key for key in named} | ({key[:LONGEST] for key in header.orders} or named)
+    return tuple(sorted(named)) or ("-",)

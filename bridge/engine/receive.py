@@ -24,7 +24,7 @@ from bridge.engine.relay import Relay
 from bridge.engine.turns import Turns
 from bridge.engine.validation import validated
 from bridge.engine.workers import Workers
-from bridge.errors import BridgeError, CodecError, Parked, Refused
+from bridge.errors import BridgeError, MappingError, Parked, Refused
 from bridge.message import Delivery, Header, Message, MessageStatus, new_id
 from bridge.ports import Inbound, Reply, SourceSettings
 from bridge.store.accept import Acceptance
@@ -53,10 +53,10 @@ class Receiver:
         self._seconds = metrics.ANSWER_SECONDS.labels(channel)
 
     async def __call__(self, inbound: Inbound) -> Reply:
-        plan = self._plan()
-        settings = plan.source(self._channel)
         started = time.perf_counter()
         await self._turns.mine()
+        plan = self._plan()
+        settings = plan.source(self._channel)
         reply = await self._receive(inbound, plan, settings)
         self._received[_outcome(reply)].inc()
         self._seconds.observe(time.perf_counter() - started)
@@ -99,10 +99,7 @@ class Receiver:
                 fix="send MSH-11 = P, or set `test_messages: accept` on this channel",
                 kind="processing_id",
             )
-        if not header.control_id:
-            raise CodecError(
-                "the control id is empty", at="MSH-10", fix="give every message its own id", kind="required"
-            )
+        FORMATS[settings.format].check(parsed)
         return await validated(parsed, raw, plan, settings, self._workers)
 
     async def _try_render(self, plan: Plan, deliveries: list[Delivery], parsed: Any, message: Message) -> None:
@@ -127,7 +124,9 @@ class Receiver:
     ) -> Reply:
         log.warning("message_refused", channel=self._channel, message=message.id, peer=message.peer, **error.as_dict())
         answer = self._answer(plan, settings, parsed, message, error)
-        return await self._store_it(Acceptance(message, [], answer, receipt=False), parsed, plan, settings, error)
+        unmapped = error.unmapped if isinstance(error, MappingError) else ()
+        acceptance = Acceptance(message, [], answer, receipt=False, unmapped=unmapped)
+        return await self._store_it(acceptance, parsed, plan, settings, error)
 
     async def _store_it(
         self,

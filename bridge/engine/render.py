@@ -12,6 +12,7 @@ from bridge.engine.lane import Entry
 from bridge.engine.plan import Plan
 from bridge.engine.workers import Workers
 from bridge.errors import BridgeError
+from bridge.model import Unmapped
 from bridge.store import identity
 from bridge.store.deliveries import Owed
 from bridge.store.finish import Frozen
@@ -37,8 +38,12 @@ class Renderer:
         return entries
 
     async def fill(self, entries: list[Entry]) -> None:
-        """Render each entry, or note its failure; what was newly rendered is committed before it can leave (law 5)."""
-        fresh: list[Frozen] = []
+        """Render each entry, or note its failure; what was newly rendered is committed before it can leave (law 5).
+
+        Raises what the store raises; then nothing was rendered.
+        """
+        fresh: list[Entry] = []
+        unmapped: list[tuple[str, Unmapped]] = []
         await self._look_up(entries)
         for entry in entries:
             delivery = entry.owed.delivery
@@ -47,14 +52,25 @@ class Renderer:
                 continue
             frozen = delivery.payload is not None
             try:
-                await self._render(entry)
+                unmapped += [(delivery.message, one) for one in await self._render(entry)]
             except Exception as error:  # noqa: BLE001 - the delivery loop: judged by policy at the delivery's turn
+                unmapped += [(delivery.message, one) for one in getattr(error, "unmapped", ())]
                 entry.failure, entry.owed = error, replace(entry.owed, fresh=False)
                 continue
             if not frozen:
-                fresh.append(Frozen(delivery.id, entry.rendered, delivery.context))
-        if fresh:
-            await self._store.freeze(fresh, patience=PATIENCE)
+                fresh.append(entry)
+        if fresh or unmapped:
+            await self._freeze(fresh, unmapped)
+
+    async def _freeze(self, fresh: list[Entry], unmapped: list[tuple[str, Unmapped]]) -> None:
+        deliveries = [entry.owed.delivery for entry in fresh]
+        frozen = [Frozen(delivery.id, delivery.payload, delivery.context) for delivery in deliveries]
+        try:
+            await self._store.freeze(frozen, unmapped=unmapped, patience=PATIENCE)
+        except BridgeError:
+            for entry in fresh:
+                entry.rendered = entry.owed.delivery.payload = None
+            raise
 
     async def _look_up(self, entries: list[Entry]) -> None:
         """Tell each that is about to be rendered which of its patients' identifiers were merged away by now."""
@@ -71,7 +87,8 @@ class Renderer:
         for entry in waiting:
             identity.tell(entry.owed.delivery, patients.get(entry.owed.delivery.id, ()), known)
 
-    async def _render(self, entry: Entry) -> None:
+    async def _render(self, entry: Entry) -> tuple[Unmapped, ...]:
+        """Fill an entry; the codes on the way that no table has."""
         owed, delivery = entry.owed, entry.owed.delivery
         plan = self._plans(delivery.revision)
         target = plan.mapping(delivery.mapping).target if delivery.mapping else owed.format
@@ -80,8 +97,9 @@ class Renderer:
             entry.rendered = delivery.payload
             if target in FORMATS:
                 entry.control_id = FORMATS[target].read(delivery.payload, owed.charset).header.control_id
-            return
+            return ()
         parsed = owed.parsed or FORMATS[owed.format].read(owed.raw, owed.charset)
         rendered = await self._workers.render(plan, delivery.mapping, parsed, owed.raw, owed.charset, delivery.context)
         entry.rendered, entry.control_id, entry.format = rendered.data, rendered.control_id, rendered.format
         delivery.payload = rendered.data
+        return rendered.unmapped

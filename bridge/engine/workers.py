@@ -14,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from bridge.codecs import hl7v2
+from bridge.codecs.formats import read_any
 from bridge.engine.plan import Plan
 from bridge.errors import BridgeError, CodecError, Temporary
 from bridge.mapping import MappingSet, Rendered, compile_all
@@ -84,7 +84,7 @@ def _compiled(revision: str, files: Mapping[str, str]) -> MappingSet:
 def _render(
     revision: str, files: Mapping[str, str], mapping: str, raw: bytes, charset: str, context: Mapping[str, Any]
 ) -> Rendered:
-    return _compiled(revision, files).mappings[mapping].render(hl7v2.parse(raw, charset), context)
+    return _compiled(revision, files).mappings[mapping].render(read_any(raw, charset), context)
 
 
 def _validate(raw: bytes, charset: str) -> list[dict[str, str]]:

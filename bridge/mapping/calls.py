@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from bridge.codecs.hl7v2 import NULL
+from bridge.codecs.views import first_of
 from bridge.mapping.fields import Field
 from bridge.mapping.functions import FUNCTIONS, Function, Option
 from bridge.mapping.gather import EachRef
 from bridge.mapping.place import Findings, Place
-from bridge.mapping.refs import Names, PathRef, Ref
+from bridge.mapping.refs import DicomRef, Names, PathRef, Ref
 from bridge.mapping.scope import Read, Scope
 from bridge.yamlfile import suggest
 
@@ -56,26 +56,10 @@ class Input:
 
 def _first_of(refs: list[Ref], fits: Callable[[str], bool] | None) -> Read:
     """The closure that tries alternatives; the common case, paths only, without detours."""
-    if fits is None and all(isinstance(ref, PathRef) for ref in refs):
-        paths = [ref.text for ref in refs if isinstance(ref, PathRef)]
-        if len(paths) == 1:
-            path = paths[0]
-
-            def read_one(scope: Scope) -> str:
-                found = scope.view.get(path)
-                return found.strip() if found and found != NULL else ""
-
-            return read_one
-
-        def read_first(scope: Scope) -> str:
-            get = scope.view.get
-            for path in paths:
-                found = get(path)
-                if found and found != NULL and (found := found.strip()):
-                    return found
-            return ""
-
-        return read_first
+    paths = [ref.path for ref in refs if isinstance(ref, PathRef)]
+    if fits is None and len(paths) == len(refs):
+        first = first_of(paths)
+        return lambda scope: first(scope.view)
 
     def read(scope: Scope) -> Any:
         for ref in refs:
@@ -106,7 +90,7 @@ def compile_call(data: dict[str, Any], inputs: list[Input], place: Place, names:
 
 
 def _is_field(ref: Ref) -> bool:
-    return isinstance(ref.ref if isinstance(ref, EachRef) else ref, PathRef)
+    return isinstance(ref.ref if isinstance(ref, EachRef) else ref, PathRef | DicomRef)
 
 
 def _bind(chosen: Function, call: Callable[..., Any], inputs: list[Input]) -> Read:

@@ -4,26 +4,38 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from bridge.codecs.formats import read_any
 from bridge.codecs.hl7v2 import NULL, Hl7Message, parse
 from bridge.errors import BridgeError, Finding, SettingsError
-from bridge.mapping.compile import CASES, CompiledMapping, MappingSet, Rendered, compile_all
+from bridge.mapping.compile import CASES, MappingSet, Rendered, compile_all
 from bridge.mapping.place import Findings, Place
 from bridge.mapping.profiles import Profile
+from bridge.mapping.snapshots import snapshot_changes, snapshot_name, snapshot_text
+from bridge.mapping.watch import Watch
 from bridge.yamlfile import parse as parse_yaml
 from bridge.yamlfile import suggest
 
 _GIVEN = ("name", "mapping", "given", "edit", "remove", "context")
-_EXPECTED = ("expect", "expect_error", "expect_notes")
+_EXPECTED = ("expect", "expect_error", "expect_notes", "snapshot")
 _FAULTS = "expect_faults"
 """What a profile's case expects: the faults of the message, all of them; none of a good one."""
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 _FIELD = re.compile(r"(?:[A-Z_]{4,}(?:\([^()]+\))?\.)*[A-Z][A-Z0-9]{2}(?:\([^()]+\))?-\d")
 SITE = {"name": "demo-hospital", "timezone": "Europe/Paris"}
 """The site of cases that name none in ``context:``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The whole output of a case: the file inside the mappings folder that keeps it, and its text as of now."""
+
+    name: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +48,8 @@ class CaseResult:
     mapping: str
     differences: tuple[str, ...]
     """What is not as expected, for people; empty when the case holds."""
+    snapshot: Snapshot | None = None
+    """What its snapshot has to be, where it keeps one."""
 
     @property
     def ok(self) -> bool:
@@ -46,17 +60,30 @@ class CaseResult:
         return "\n  ".join([f"{self.file}:{self.line}: {self.name}: {verdict}", *self.differences])
 
 
-def run_cases(files: Mapping[str, str], samples: Mapping[str, bytes]) -> list[CaseResult]:
-    """Run every case in ``*.cases.yaml``. ``samples`` holds messages by their name inside the mappings folder.
+def run_cases(files: Mapping[str, str], samples: Mapping[str, bytes], watch: Watch | None = None) -> list[CaseResult]:
+    """Run every case in ``*.cases.yaml``. ``samples`` holds messages and snapshots by their name inside the mappings
+    folder; ``watch`` is told what the cases reach.
 
     A file of cases that cannot be read gives one result that says why.
     """
-    compiled = compile_all(files)
+    compiled = compile_all(files, watch)
     results: list[CaseResult] = []
     for file in sorted(files):
         if file.endswith(CASES):
             results += _run_file(file, files[file], compiled, samples)
-    return results
+            if watch is not None:
+                watch.clear()
+    return _told_apart(results)
+
+
+def _told_apart(results: list[CaseResult]) -> list[CaseResult]:
+    """Two cases that would keep one snapshot both fail."""
+    count = Counter(result.snapshot.name for result in results if result.snapshot)
+    what = "another case has the same snapshot; fix: give each a name of its own"
+    return [
+        replace(one, differences=(*one.differences, what)) if one.snapshot and count[one.snapshot.name] > 1 else one
+        for one in results
+    ]
 
 
 def _run_file(file: str, text: str, compiled: MappingSet, samples: Mapping[str, bytes]) -> list[CaseResult]:
@@ -94,22 +121,38 @@ def _run_case(case: Any, place: Place, default: str, compiled: MappingSet, sampl
         findings.report(place.child("given"), f"no sample `{given}`", suggest(given, samples))
     if not any(word in case for word in expected):
         findings.report(place, "nothing is expected", f"add `{expected[0]}:`")
+    if not isinstance(case.get("snapshot", True), bool):
+        findings.report(place.child("snapshot"), "`snapshot` is true, or left out")
     line = place.finding("").line
     title = str(case.get("name", "without a name"))
     if findings or judged is None:
         return CaseResult(place.file.name, line, title, name, tuple(str(finding) for finding in findings))
-    raw = samples[given]
-    differences = _other_faults(case, judged, raw) if isinstance(judged, Profile) else _differences(case, judged, raw)
-    return CaseResult(place.file.name, line, title, name, tuple(differences))
-
-
-def _differences(case: dict[str, Any], mapping: CompiledMapping, raw: bytes) -> list[str]:
-    wanted = case.get("expect_error")
+    result = CaseResult(place.file.name, line, title, name, ())
+    if isinstance(judged, Profile):
+        return replace(result, differences=tuple(_other_faults(case, judged, samples[given])))
     try:
-        message = _edited(raw, case)
-        rendered = mapping.render(message, _context(case))
+        message = _edited(samples[given], case)
+        rendered = judged.render(message, _context(case))
     except BridgeError as error:
-        return _compare_error(error, wanted)
+        return replace(result, differences=tuple(_compare_error(error, case.get("expect_error"))))
+    differences, kept = _differences(case, rendered, message), None
+    if case.get("snapshot") is True:
+        kept = Snapshot(snapshot_name(default, title, rendered), snapshot_text(rendered))
+        differences += _changed(kept, samples)
+    return replace(result, differences=tuple(differences), snapshot=kept)
+
+
+def _changed(snapshot: Snapshot, samples: Mapping[str, bytes]) -> list[str]:
+    kept = samples.get(snapshot.name)
+    if kept is None:
+        return [f"no snapshot is kept; fix: `radbridge test --update` writes {snapshot.name}"]
+    lines = snapshot_changes(kept.decode(errors="replace"), snapshot.text)
+    head = f"{snapshot.name} differs; fix: `radbridge test --update` keeps what is made now"
+    return ["\n".join([head, *lines])] if lines else []
+
+
+def _differences(case: dict[str, Any], rendered: Rendered, message: Hl7Message) -> list[str]:
+    wanted = case.get("expect_error")
     if wanted is not None:
         return [f"expected an error at {wanted.get('at', 'some place')}, but the message was mapped"]
     look_up = _reader(rendered, message)
@@ -139,7 +182,7 @@ def _context(case: dict[str, Any]) -> dict[str, Any]:
 
 
 def _edited(raw: bytes, case: dict[str, Any]) -> Hl7Message:
-    message = parse(raw)
+    message: Hl7Message = read_any(raw)
     edits, removed = case.get("edit") or {}, _as_list(case.get("remove"))
     if not edits and not removed:
         return message
@@ -197,6 +240,7 @@ def _reader(rendered: Rendered, given: Hl7Message) -> _LookUp:
     other: dict[str, Any] = next(iter([*patients, *appointments]), {"attributes": {}})
     view = {**steps[0]["attributes"], **other["attributes"], **other, **first}
     view |= {"updates": updates, "every_patient": patients, "appointments": appointments}
+    view |= {"performed": document.get("performed", [])}
     view["steps"] = [step["attributes"] for step in first.get("steps", [])]
     return lambda path: _walk(view, path)
 

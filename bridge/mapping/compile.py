@@ -9,14 +9,18 @@ from typing import Any, Literal
 from bridge.codecs.hl7v2 import Hl7Message
 from bridge.codecs.hl7v2 import parse as parse_message
 from bridge.errors import Finding, MappingError, SettingsError
+from bridge.mapping.conceptmap import read_tables
+from bridge.mapping.extends import at_home, extended
 from bridge.mapping.place import Findings, Place
 from bridge.mapping.profiles import Profile, compile_profile
 from bridge.mapping.refs import Names
 from bridge.mapping.scope import Make, Scope
 from bridge.mapping.sources import compile_names
 from bridge.mapping.survivors import surviving
-from bridge.mapping.tables import Table, read_table
-from bridge.yamlfile import parse, suggest
+from bridge.mapping.tables import Tables
+from bridge.mapping.watch import Watch
+from bridge.model import Unmapped
+from bridge.yamlfile import YamlFile, parse, suggest
 
 Format = Literal["hl7v2", "worklist", "fhir"]
 TARGETS: tuple[Format, ...] = ("hl7v2", "worklist", "fhir")
@@ -33,6 +37,8 @@ class Rendered:
     """MSH-10 of the outgoing message; for other formats, of the message it was made from."""
     notes: tuple[str, ...] = ()
     """What was decided on the way, for people: no patient content."""
+    unmapped: tuple[Unmapped, ...] = ()
+    """The codes that were passed by a rule because a table has no row for them, each once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,32 +58,30 @@ class CompiledMapping:
 
 @dataclass(slots=True)
 class MappingSet:
-    """Every mapping and profile that compiled, by name, and every finding in all files."""
+    """Every mapping, profile and table that could be read, by name, and every finding in all files."""
 
     mappings: dict[str, CompiledMapping] = field(default_factory=dict)
     profiles: dict[str, Profile] = field(default_factory=dict)
+    tables: Tables = field(default_factory=Tables)
     findings: list[Finding] = field(default_factory=list)
 
 
-def compile_all(files: Mapping[str, str]) -> MappingSet:
+def compile_all(files: Mapping[str, str], watch: Watch | None = None) -> MappingSet:
     """Compile ``files``: text by name inside the mappings folder (``order-to-worklist.yaml``, ``tables/x.csv``).
 
     A mapping or profile is called as its file, with the folder that it is in: ``order-to-worklist``, ``fr/pam-france``.
-    Never raises for what the files say: one with errors is left out and its findings tell why.
+    Never raises for what the files say: one with errors is left out and its findings tell why. ``watch`` is told where
+    the values come from; a set that is watched is slower, and for one thread.
     """
     findings = Findings()
-    tables: dict[str, Table] = {}
-    for name in sorted(files):
-        if name.endswith(".csv"):
-            table = read_table(files[name], name, findings)
-            if table is not None:
-                tables[table.name] = table
-    result = MappingSet()
+    tables = read_tables(files, findings)
+    tables.watch = watch
+    result = MappingSet(tables=tables)
     chains: list[_Chain] = []
     for name in sorted(files):
         if name.endswith(".yaml") and not name.endswith(CASES):
             mine = Findings()
-            compiled = _compile_file(files[name], name, tables, mine)
+            compiled = _compile_file(files, name, tables, mine)
             if compiled is not None and not any(one.severity == "error" for one in mine):
                 if isinstance(compiled, Profile):
                     result.profiles[compiled.name] = compiled
@@ -101,18 +105,42 @@ class _Chain:
 
 
 def _compile_file(
-    text: str, file: str, tables: dict[str, Table], findings: Findings
+    files: Mapping[str, str], file: str, tables: Tables, findings: Findings
 ) -> CompiledMapping | Profile | _Chain | None:
     try:
-        document = parse(text, file)
+        document = parse(files[file], file)
     except SettingsError as error:
         findings += error.findings
         return None
+    if isinstance(document.data, dict) and "extends" in document.data:
+        return _compile_extension(document, files, tables, findings)
+    return _compile_document(document, tables, findings)
+
+
+def _compile_extension(
+    file: YamlFile, files: Mapping[str, str], tables: Tables, findings: Findings
+) -> CompiledMapping | Profile | _Chain | None:
+    """A mapping that ``extends`` another one: what is wrong with that one is told there, all else here."""
+    joined, mine = extended(file, files, findings), Findings()
+    if joined is None:
+        return None
+    compiled = _compile_document(joined, tables, mine)
+    if any(one.file != file.name for one in mine):
+        known = Findings()
+        _compile_file(files, f"{file.data['extends']}.yaml", tables, known)
+        mine = at_home(mine, known, file)
+    findings += mine
+    return compiled
+
+
+def _compile_document(
+    document: YamlFile, tables: Tables, findings: Findings
+) -> CompiledMapping | Profile | _Chain | None:
     place, data = Place(document), document.data
     if not isinstance(data, dict):
         findings.report(place, "a mapping file is a mapping", "begin with `target: worklist`, `hl7v2` or `fhir`")
         return None
-    name, target = file.removesuffix(".yaml"), data.get("target")
+    name, target = document.name.removesuffix(".yaml"), data.get("target")
     if "profile" in data:
         return compile_profile(data, name, place, *_head(data, place, tables, findings))
     if "steps" in data:
@@ -152,22 +180,26 @@ def _join(chain: _Chain, known: Mapping[str, CompiledMapping], findings: Finding
 
     def render(message: Hl7Message, context: Mapping[str, Any]) -> Rendered:
         notes: list[str] = []
-        for edit in edits:
-            edited = edit.render(message, context)
-            notes += edited.notes
-            message = parse_message(edited.data, message.charset) if edited.data != message.raw else message
-        made = last.render(message, context)
-        return replace(made, notes=(*notes, *made.notes))
+        unmapped: list[Unmapped] = []
+        try:
+            for edit in edits:
+                edited = edit.render(message, context)
+                notes += edited.notes
+                unmapped += edited.unmapped
+                message = parse_message(edited.data, message.charset) if edited.data != message.raw else message
+            made = last.render(message, context)
+        except MappingError as error:
+            error.unmapped = (*unmapped, *error.unmapped)
+            raise
+        return replace(made, notes=(*notes, *made.notes), unmapped=(*unmapped, *made.unmapped))
 
     return CompiledMapping(chain.name, last.messages, last.target, render)
 
 
-def _head(
-    data: dict[str, Any], place: Place, tables: dict[str, Table], findings: Findings
-) -> tuple[tuple[str, ...], Names]:
+def _head(data: dict[str, Any], place: Place, tables: Tables, findings: Findings) -> tuple[tuple[str, ...], Names]:
     """The message types, and the names that the whole file may use."""
     messages = _messages(data.get("messages"), place.child("messages"), findings)
-    names = Names(tables, findings)
+    names = Names(tables, findings, dicom=any(one.startswith("MPPS") for one in messages))
     compile_names(data.get("let"), place.child("let"), names)
     return messages, names
 
@@ -194,8 +226,13 @@ def _renderer(
             raise MappingError(what, at="MSH-9", fix="correct the route's `when`", kind="message_type")
         if target != "hl7v2" or "message" in data:
             scope = surviving(scope)
-        made = make(scope)
-        return Rendered(made.data, target, made.control_id or message.get("MSH-10"), tuple(scope.notes))
+        try:
+            made = make(scope)
+        except MappingError as error:
+            error.unmapped = tuple(dict.fromkeys(scope.unmapped))
+            raise
+        control_id, unmapped = made.control_id or message.get("MSH-10"), tuple(dict.fromkeys(scope.unmapped))
+        return Rendered(made.data, target, control_id, tuple(scope.notes), unmapped)
 
     return render
 

@@ -7,15 +7,17 @@ from collections.abc import Callable
 from typing import Any
 
 from bridge.codecs.hl7v2 import Hl7Message
+from bridge.codecs.views import first_of
 from bridge.errors import SettingsError
 from bridge.mapping.place import Findings, Place
-from bridge.mapping.refs import Names, Ref, compile_refs
+from bridge.mapping.refs import Names, PathRef, Ref, compile_refs
 from bridge.mapping.reports import is_final
 from bridge.mapping.scope import Scope
+from bridge.mapping.tables import Tables
 
 Check = Callable[[Scope], bool]
 _Test = Callable[[str], bool]
-_TYPE = re.compile(r"[A-Z]{3}(?:\^[A-Z0-9]{3})?")
+_TYPE = re.compile(r"[A-Z]{3}(?:\^[A-Z0-9]{3})?|MPPS(?:\^(?:CREATE|SET|COMPLETED|DISCONTINUED))?")
 _TESTS = ("equals", "in", "not", "matches")
 _FIX = "write a value, a list of values, present, absent, {not: ...} or {matches: pattern}"
 
@@ -27,7 +29,7 @@ def compile_condition(data: Any, place: Place | str) -> Callable[[Hl7Message], b
     """
     findings = Findings()
     here = Place.named(place) if isinstance(place, str) else place
-    check = compile_check({} if data is None else data, here, Names({}, findings))
+    check = compile_check({} if data is None else data, here, Names(Tables(), findings))
     if findings:
         raise SettingsError(findings)
     return lambda message: check(Scope(message, {}))
@@ -39,9 +41,10 @@ def compile_check(data: Any, place: Place, names: Names) -> Check:
         names.findings.report(place, "a condition is a mapping of places to values", "for example {OBR-24: CT}")
         return lambda scope: True
     checks = [_entry(key, value, place.child(key), names) for key, value in data.items()]
-    if len(checks) == 1:
-        return checks[0]
-    return lambda scope: all(check(scope) for check in checks)
+    check: Check = checks[0] if len(checks) == 1 else lambda scope: all(one(scope) for one in checks)
+    if names.watch is not None and place.path[-1:] == ("when",):
+        return names.watch.condition(check, place)
+    return check
 
 
 def _entry(key: Any, value: Any, place: Place, names: Names) -> Check:
@@ -63,6 +66,10 @@ def _entry(key: Any, value: Any, place: Place, names: Names) -> Check:
         return lambda scope: is_final(scope.view)
     refs = compile_refs(key, place, names)
     test = _test(value, place, names)
+    paths = [ref.path for ref in refs if isinstance(ref, PathRef)]
+    if len(paths) == len(refs):
+        first = first_of(paths)
+        return lambda scope: test(first(scope.view))
     return lambda scope: test(_text(refs, scope))
 
 

@@ -22,7 +22,7 @@ class EachRef:
     ref: Ref
 
     def _scopes(self, scope: Scope) -> Iterator[Scope]:
-        for number, view in enumerate(scope.view.split(self.anchor), start=1):
+        for number, view in enumerate(scope.split(scope.view, self.anchor), start=1):
             inner = scope.inner(view, number)
             if self.check is None or self.check(inner):
                 yield inner

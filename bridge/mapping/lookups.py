@@ -9,13 +9,13 @@ from bridge.errors import MappingError, Parked
 from bridge.mapping.place import Place
 from bridge.mapping.refs import Names
 from bridge.mapping.scope import Scope
-from bridge.mapping.tables import Table
+from bridge.mapping.tables import POLICIES, Table
+from bridge.model import Unmapped
 from bridge.yamlfile import suggest
 
 if TYPE_CHECKING:
     from bridge.mapping.sources import Source
 
-POLICIES = ("refuse", "park", "pass", "empty")
 _PERSONAL = frozenset({"PID", "PD1", "NK1", "MRG", "GT1", "IN1", "IN2", "IN3"})
 _SHOWN = 24
 
@@ -33,8 +33,8 @@ def compile_lookup(
     column = _column(data, table, keys, place, names)
     for line, first in table.duplicates(keys):
         findings.report(place.child("table"), f"line {line} of table `{table.name}` repeats the keys of line {first}")
-    miss = _policy(data.get("unknown", "refuse"), place.child("unknown"), names, table, source)
-    find = table.find
+    miss = _policy(data.get("unknown", table.unknown), place.child("unknown"), names, table, source)
+    find = table.finder(keys) if names.watch is None else names.watch.lookups(table, keys)
 
     def one(scope: Scope, key: tuple[str, ...]) -> Any:
         if not any(key):
@@ -71,32 +71,43 @@ def _policy(
     """What happens to a key that has no row."""
     if isinstance(given, dict) and list(given) == ["value"]:
         default = given["value"]
-        return lambda scope, key: _noted(scope, source, table, default, f"`{default}` taken instead")
+        return _passing(source, table, "replaced", f"`{default}` taken instead", lambda key: default)
     if given == "pass":
-        return lambda scope, key: _noted(scope, source, table, key[0], "the value passed as it is")
+        return _passing(source, table, "passed", "the value passed as it is", lambda key: key[0])
     if given == "empty":
-        return lambda scope, key: _noted(scope, source, table, "", "left empty")
+        return _passing(source, table, "emptied", "left empty", lambda key: "")
     if given not in POLICIES:
         fix = suggest(str(given), POLICIES) or "refuse, park, pass, empty, or {value: ...}"
         names.findings.report(place, f"`unknown` cannot be `{given}`", fix)
-    kind = Parked if given == "park" else MappingError
+    kind, outcome = (Parked, "parked") if given == "park" else (MappingError, "refused")
 
     def refuse(scope: Scope, key: tuple[str, ...]) -> Any:
-        fix = source.fix or f"add a row to tables/{table.name}.csv"
-        what = f"table {table.name} has no row for {_shown(scope, source, key)}"
-        raise kind(what, at=source.where(scope), fix=fix, kind="code")
+        _count(scope, source, table, key, outcome)
+        fix = source.fix or f"add a row to {table.file}"
+        shown = ", ".join(f"`{part}`" for part in key) if _may_be_shown(scope, source, key) else "this value"
+        raise kind(f"table {table.name} has no row for {shown}", at=source.where(scope), fix=fix, kind="code")
 
     return refuse
 
 
-def _noted(scope: Scope, source: Source, table: Table, value: Any, what: str) -> Any:
-    scope.note(f"table {table.name} has no row for the value at {source.where(scope)}: {what}")
-    return value
+def _passing(
+    source: Source, table: Table, outcome: str, what: str, value: Callable[[tuple[str, ...]], Any]
+) -> Callable[[Scope, tuple[str, ...]], Any]:
+    def take(scope: Scope, key: tuple[str, ...]) -> Any:
+        _count(scope, source, table, key, outcome)
+        scope.note(f"table {table.name} has no row for the value at {source.where(scope)}: {what}")
+        return value(key)
+
+    return take
 
 
-def _shown(scope: Scope, source: Source, key: tuple[str, ...]) -> str:
-    """The key as an error may show it: never from a patient's own segments, nor what is too long for a code."""
-    paths = source.paths(scope)
-    if any(path.segment in _PERSONAL for _, path in paths) or any(len(part) > _SHOWN for part in key):
-        return "this value"
-    return ", ".join(f"`{part}`" for part in key)
+def _count(scope: Scope, source: Source, table: Table, key: tuple[str, ...], outcome: str) -> None:
+    code = "|".join(key) if _may_be_shown(scope, source, key) else ""
+    scope.unmapped.append(Unmapped(table.name, ",".join(table.columns[: len(key)]), code, outcome))
+
+
+def _may_be_shown(scope: Scope, source: Source, key: tuple[str, ...]) -> bool:
+    """Whether a key is a code: not of a patient's own segments or attributes, and not longer than codes are."""
+    origins = [path.segment for _, path in source.paths(scope)]
+    personal = any(origin in _PERSONAL or "Patient" in origin for origin in origins)
+    return not personal and all(len(part) <= _SHOWN and part.isprintable() for part in key)

@@ -149,7 +149,7 @@ def _require(entry: str, place: Place, names: Names, words: _Words) -> list[_Tes
     if _SEGMENT.fullmatch(entry):
 
         def segment(scope: Scope) -> Iterator[CodecError]:
-            if not scope.view.segments(entry):
+            if not scope.view.numbers(entry):
                 yield words.fault(entry, "syntax", f"required segment {entry} missing", f"send {entry}")
 
         return [segment]
@@ -168,7 +168,7 @@ def _forbid(entry: str, place: Place, names: Names, words: _Words) -> list[_Test
         return _each_value(entry, _unwanted, place, names, words)
 
     def segment(scope: Scope) -> Iterator[CodecError]:
-        if scope.view.segments(entry):
+        if scope.view.numbers(entry):
             yield words.fault(entry, "syntax", f"segment {entry} is not allowed here", "leave it out")
 
     return [segment]
@@ -282,7 +282,7 @@ def _values(path: Path, scope: Scope) -> Iterator[tuple[int, int, str]]:
 
 
 def _place(path: Path, scope: Scope, number: int, repetition: int) -> str:
-    occurrence = [segment.number for segment in scope.message.segments(path.segment)].index(number)
-    text = f"{path.segment}({occurrence + 1})" if occurrence else path.segment
+    occurrence = scope.message.ordinal(number)
+    text = f"{path.segment}({occurrence})" if occurrence > 1 else path.segment
     text += f"-{path.field}[{repetition + 1}]" if repetition else f"-{path.field}"
     return ".".join([text, *(str(part) for part in (path.component, path.subcomponent) if part)])

@@ -7,13 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from bridge.codecs.dicom_message import DicomView
+from bridge.codecs.dicom_values import compile_value_path, is_value_path
 from bridge.codecs.hl7v2 import NULL, compile_path
 from bridge.codecs.paths import Path
+from bridge.codecs.views import View, reader
 from bridge.errors import CodecError
 from bridge.mapping.fields import Field
 from bridge.mapping.place import Findings, Place
 from bridge.mapping.scope import Scope
-from bridge.mapping.tables import Table
+from bridge.mapping.tables import Tables
+from bridge.mapping.watch import Watch
 from bridge.yamlfile import suggest
 
 if TYPE_CHECKING:
@@ -52,10 +56,13 @@ class PathRef:
 
     path: Path
     text: str
+    get: Callable[[View], str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "get", reader(self.path))
 
     def value(self, scope: Scope) -> str:
-        found = scope.view.get(self.text)
-        return "" if found == NULL else found.strip()
+        return self.get(scope.view)
 
     def texts(self, scope: Scope) -> list[str]:
         return ["" if found == NULL else found.strip() for found in scope.view.all(self.text)]
@@ -65,6 +72,25 @@ class PathRef:
 
     def paths(self, scope: Scope) -> list[tuple[Scope, Path]]:
         return [(scope, self.path)]
+
+
+@dataclass(frozen=True, slots=True)
+class DicomRef:
+    """A value in a DICOM message; nothing in any other."""
+
+    text: str
+
+    def value(self, scope: Scope) -> str:
+        return scope.view.get(self.text) if isinstance(scope.view, DicomView) else ""
+
+    def texts(self, scope: Scope) -> list[str]:
+        return scope.view.all(self.text) if isinstance(scope.view, DicomView) else []
+
+    def fields(self, scope: Scope) -> list[Field]:
+        return [Field.read(text) for text in scope.view.er7(self.text)] if isinstance(scope.view, DicomView) else []
+
+    def paths(self, scope: Scope) -> list[tuple[Scope, Path]]:
+        return [(scope, Path(self.text, re.split(r"[.\[]", self.text)[0], None, 0, None, 0, 0))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +144,20 @@ class ValueRef:
 class Names:
     """What a line may refer to at one level of a mapping: tables, and the values named at this level and outside."""
 
-    tables: dict[str, Table]
+    tables: Tables
     findings: Findings
     level: int = 0
     known: dict[str, NameRef] = field(default_factory=dict)
+    dicom: bool | None = None
+    """Whether the messages are of DICOM; None where both kinds may come."""
+
+    @property
+    def watch(self) -> Watch | None:
+        """Who watches this compiling."""
+        return self.tables.watch
 
     def inner(self) -> Names:
-        return Names(self.tables, self.findings, self.level + 1, dict(self.known))
+        return Names(self.tables, self.findings, self.level + 1, dict(self.known), self.dicom)
 
 
 def compile_ref(text: str, place: Place, names: Names) -> Ref | None:
@@ -141,6 +174,9 @@ def compile_ref(text: str, place: Place, names: Names) -> Ref | None:
     if match := _CONTEXT.fullmatch(text):
         return ValueRef(_context_reader(match[1][1:].split(".")))
     try:
+        if names.dicom or (names.dicom is None and is_value_path(text)):
+            compile_value_path(text)
+            return DicomRef(text)
         path = compile_path(text)
     except CodecError as error:
         names.findings.report(place, f"`{text}`: {error.what}", error.fix + ", or a $name")
@@ -178,7 +214,7 @@ def where(found: list[tuple[Scope, Path]], *, missing: bool = False) -> str:
         return ""
     scope, path = chosen
     mine = scope.view.occurrences(path)
-    every = [segment.number for segment in scope.message.segments(path.segment)]
-    if mine and (path.groups or (path.occurrence is None and len(every) > 1)):
-        return path.at(every.index(mine[0]) + 1)
+    several = len(scope.message.numbers(path.segment)) > 1
+    if mine and (path.groups or (path.occurrence is None and several)):
+        return path.at(scope.message.ordinal(mine[0]))
     return path.text

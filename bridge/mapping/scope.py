@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from bridge.codecs.hl7v2 import Hl7Message, View
 from bridge.codecs.paths import Path
 from bridge.mapping.fields import Field, read_fields
+from bridge.model import Unmapped
 
 
 class Made(NamedTuple):
@@ -26,11 +27,13 @@ class Scope:
     """One level of reading: the message, one order of it, one step of that order...
 
     ``view`` is what paths look in; ``names`` keeps what ``let:`` values of this level were found to be; ``index``
-    counts from 1 among the siblings; ``notes`` tells people what was decided on the way, without patient content.
+    counts from 1 among the siblings; ``notes`` tells people what was decided on the way, without patient content;
+    ``unmapped`` has the codes that a table has no row for.
     """
 
     __slots__ = (
-        "_fields", "context", "index", "level", "message", "names", "notes", "outer", "site", "view",
+        "_fields", "_slices", "context", "index", "level", "message", "names", "notes", "outer", "site", "unmapped",
+        "view",
     )  # fmt: skip
 
     def __init__(self, message: Hl7Message, context: Mapping[str, Any]) -> None:
@@ -42,14 +45,16 @@ class Scope:
         self.level, self.index = 0, 1
         self.names: dict[str, Any] = {}
         self.notes: list[str] = []
+        self.unmapped: list[Unmapped] = []
         self._fields: dict[str, list[Field]] = {}
+        self._slices: dict[tuple[View, str], list[View]] = {}
 
     def inner(self, view: View, index: int = 1) -> Scope:
         """The next level down, reading from ``view``."""
         scope = Scope.__new__(Scope)
         scope.message, scope.view, scope.context, scope.site = self.message, view, self.context, self.site
         scope.outer, scope.level, scope.index, scope.names = self, self.level + 1, index, {}
-        scope.notes, scope._fields = self.notes, {}
+        scope.notes, scope.unmapped, scope._fields, scope._slices = self.notes, self.unmapped, {}, self._slices
         return scope
 
     def at(self, level: int) -> Scope:
@@ -63,8 +68,14 @@ class Scope:
         """Every repetition of the field that a path names, taken apart; found once in each scope."""
         found = self._fields.get(path.text)
         if found is None:
-            numbers = self.view.places(path)
-            found = self._fields[path.text] = read_fields(self.message, list(numbers), path) if numbers else []
+            found = self._fields[path.text] = read_fields(self.message, self.view.places(path), path)
+        return found
+
+    def split(self, view: View, anchor: str) -> list[View]:
+        """``view.split(anchor)``, done once for all scopes of a message."""
+        found = self._slices.get((view, anchor))
+        if found is None:
+            found = self._slices[view, anchor] = view.split(anchor)
         return found
 
     def note(self, text: str) -> None:

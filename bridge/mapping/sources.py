@@ -95,6 +95,8 @@ def compile_source(data: Any, place: Place, names: Names, label: str = "", fit: 
         source.read = _chain(source, changes, fit, omit, label)
     if "when" in data and "each" not in data:
         source.read = _only_when(compile_check(data["when"], place.child("when"), names), source.read)
+    if names.watch is not None:
+        names.watch.line(source, inputs, data, place, label)
     return source
 
 

@@ -20,9 +20,10 @@ def surviving(scope: Scope) -> Scope:
     if not scope.context.get(CONTEXT):
         return scope
     message = scope.message
-    numbers = [segment.number for segment in message.segments("PID")]
     try:
-        changes = [change for text in _PATIENT for change in survivors(scope, compile_path(text), numbers)]
+        changes = [
+            change for text in _PATIENT for change in survivors(scope, compile_path(text), message.numbers("PID"))
+        ]
         if not changes:
             return scope
         editor = message.edit()
@@ -39,12 +40,11 @@ def survivors(scope: Scope, path: Path, numbers: Sequence[int]) -> list[tuple[st
     """Path and new ER7 value of the field in each of these segments in which an identifier was merged away."""
     identity: Mapping[str, Any] = scope.context.get(CONTEXT) or {}
     message = scope.message
-    every = [segment.number for segment in message.segments(path.segment)]
     found = []
     for number in numbers if identity else ():
         er7 = _survived(message, message.field(number, path.index), path, identity)
         if er7:
-            found.append((f"{path.segment}({every.index(number) + 1})-{path.field}", er7))
+            found.append((f"{path.segment}({message.ordinal(number)})-{path.field}", er7))
             scope.note(f"{path.text} has an identifier that was merged away: the surviving one is used")
     return found
 

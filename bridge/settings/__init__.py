@@ -31,10 +31,12 @@ from bridge.settings.model import (
     Target,
     Web,
 )
+from bridge.settings.roles import Roles
+from bridge.settings.system_blocks import over, with_blocks
 from bridge.settings.validation import interpolate, read
 from bridge.yamlfile import Path_, YamlFile, parse, suggest
 
-__all__ = ["Config", "Loaded", "Overrides", "Route", "Site", "System", "Target", "from_files", "load"]
+__all__ = ["Config", "Loaded", "Overrides", "Route", "Site", "System", "Target", "from_files", "load", "samples"]
 
 B = TypeVar("B", bound=BaseModel)
 
@@ -63,6 +65,8 @@ class Loaded:
     document: YamlFile
     """The site file with the place of each value."""
     checked: Config | None = field(repr=False)
+    folder: Path = Path("config")
+    """Where the site file lies."""
 
     @property
     def config(self) -> Config:
@@ -79,6 +83,12 @@ class Loaded:
         for name, text in sorted(self.files.items()):
             digest.update(f"{len(name)} {len(text)} {name}{text}".encode())
         return digest.hexdigest()[:12]
+
+    @property
+    def path(self) -> Path:
+        """The site file."""
+        name = next((name for name in self.files if name.startswith("config/")), "config/bridge.yaml")
+        return self.folder / name.removeprefix("config/")
 
     @property
     def mapping_files(self) -> dict[str, str]:
@@ -98,13 +108,19 @@ def load(path: Path, *, overrides: Overrides | None = None, environ: Mapping[str
     document = _document(files.get(name, ""), name, [])
     wanted = interpolate(_pick(document.data, Folders.model_fields), document, [], environ)
     found = read(Folders, wanted, document, (), [], path.parent) or read(Folders, {}, document, (), [], path.parent)
-    for kind, endings in (("mappings", (".yaml", ".csv")), ("adapters", (".yaml",))):
+    for kind, endings in (("mappings", (".yaml", ".csv", ".conceptmap.json")), ("adapters", (".yaml",))):
         folder: Path = getattr(found, kind)
         for entry in sorted(folder.rglob("*")):
             inside = entry.relative_to(folder)
-            if entry.suffix in endings and entry.is_file() and not any(part[0] in "._" for part in inside.parts):
+            if entry.name.endswith(endings) and entry.is_file() and not any(part[0] in "._" for part in inside.parts):
                 _take(entry, f"{kind}/{inside.as_posix()}", files, findings)
     return _assemble(files, path.parent, findings, overrides, environ)
+
+
+def samples(folder: Path) -> dict[str, bytes]:
+    """Every message and snapshot in the mappings folder by its name there."""
+    found = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".yaml", ".csv"))
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
 
 
 def from_files(
@@ -157,10 +173,10 @@ def _assemble(
     before = len(findings)
     document = _document(files.get(name, ""), name, findings)
     if name not in files or len(findings) > before:
-        return Loaded(files, in_sequence(findings), document, None)
+        return Loaded(files, in_sequence(findings), document, None, folder)
     data = interpolate(document.data or {}, document, findings, environ)
     config = _Reader(document, data, files, folder, findings).config(overrides or _overrides(findings))
-    return Loaded(files, in_sequence(findings), document, config)
+    return Loaded(files, in_sequence(findings), document, config, folder)
 
 
 def in_sequence(findings: Iterable[Finding]) -> tuple[Finding, ...]:
@@ -203,7 +219,9 @@ class _Reader:
         adapters = self._adapters()
         systems = self._systems(adapters)
         channels = self._channels(adapters)
-        routes = self._routes()
+        systems = with_blocks(systems, channels, self.file, self.findings, self.folder)
+        roles = Roles(channels, self._section("channels"), self._section("systems"), self.file, self.findings)
+        routes = {name: roles.bound(route) for name, route in self._routes().items()}
         config = Config(
             data=Path(overrides.data) if overrides.data else folders.data,
             mappings=folders.mappings,
@@ -272,7 +290,7 @@ class _Reader:
                 near = "" if key in known else suggest(str(key), known)
                 if near.startswith("did you mean"):
                     self._report(("systems", name, key), f"unusual setting `{key}`", near, "warning")
-            system = self._read(System, {**defaults, **own}, ("systems", name))
+            system = self._read(System, over(defaults, own), ("systems", name))
             if system:
                 systems[name] = system
         return systems

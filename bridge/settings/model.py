@@ -72,6 +72,17 @@ class System(BaseModel):
         return self.model_dump(mode="json")
 
 
+class Fact(_Block):
+    """One thing that is known of a kind of system, and who says so."""
+
+    about: Literal["identifiers", "acknowledgement", "characters", "limits", "content"]
+    """What it is about."""
+    fact: str
+    """What it does, or wants."""
+    source: str
+    """Where that stands: a standard with its section, or a document with its address."""
+
+
 class Adapter(_Block):
     """A profile of one kind of system: what it speaks, its quirks, and where that knowledge comes from."""
 
@@ -81,6 +92,12 @@ class Adapter(_Block):
     """Languages and roles, such as hl7v2, fhir, dicom-worklist."""
     sources: tuple[str, ...] = ()
     """Where each fact in this profile comes from."""
+    sends: tuple[str, ...] = ()
+    """HL7 messages that it usually sends."""
+    wants: tuple[str, ...] = ()
+    """HL7 messages that it usually wants."""
+    facts: tuple[Fact, ...] = ()
+    """What is known of it besides, for people."""
     settings: dict[str, Any] = {}
     """Defaults of the system's own settings."""
     channels: dict[str, dict[str, Any]] = {}

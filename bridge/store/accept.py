@@ -13,7 +13,8 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from bridge.codecs.adt import IdentityEvent
 from bridge.message import Delivery, DeliveryStatus, Message, MessageStatus
-from bridge.store import identity
+from bridge.model import Unmapped
+from bridge.store import identity, mpps, unmapped
 from bridge.store import schema as t
 from bridge.store.prepared import Prepared, PreparedIn, PreparedInsert
 
@@ -31,6 +32,8 @@ class Acceptance:
     """What the message claims about identifiers, from a channel that owns identity."""
     parsed: Any = field(default=None, repr=False)
     """The message as it was read, for who takes it over in memory."""
+    unmapped: Sequence[Unmapped] = ()
+    """Codes without a row for which it was refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +86,16 @@ class Accept:
                 rows.append(_duplicate_row(message, first[0]))
                 results.append(Accepted(message.id, first[1], duplicate=True))
         _remark(rows, identity.settle(tx, [item for item, _ in fresh]))
+        mpps.settle(tx, (item.message for item, _ in fresh))
         _INSERT_MESSAGES.run(tx, rows)
         _insert_receipts(tx, fresh)
         owed = [delivery for item, _ in fresh for delivery in item.deliveries]
         for delivery in owed:
             delivery.position = delivery.origin = 0
         insert_deliveries(tx, owed)
+        met = [(item.message.id, one) for item, _ in fresh for one in item.unmapped]
+        if met:
+            unmapped.count(tx, met)
         return results
 
 

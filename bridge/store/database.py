@@ -14,6 +14,9 @@ IDLE = 2000
 """Milliseconds after which PostgreSQL ends a transaction whose node is silent: a frozen node's locks would hold up all
 others."""
 
+LOG_LIMIT = 128 << 20
+"""SQLite: bytes to which the write-ahead log is cut when it starts again, after a reader let it grow."""
+
 
 class now_ms(FunctionElement[int]):  # noqa: N801 - it reads as an SQL function
     """The database's clock, in milliseconds since the epoch. Leases and retries are decided on it."""
@@ -76,6 +79,7 @@ def _sqlite(url: URL, begin: str, synchronous: str, size: int) -> Engine:
             "journal_mode=WAL",
             f"synchronous={synchronous}",
             "wal_autocheckpoint=0",
+            f"journal_size_limit={LOG_LIMIT}",
             "cache_size=-8000",
             "temp_store=MEMORY",
         ):

@@ -70,11 +70,15 @@ _DELIVERY = [column for column in t.delivery.c if column.name not in ("changed_a
 
 def _held(destination: BindParameter[str]) -> CTE:
     """Keys that nothing past a position may pass: parked ones, and the other keys of what waits behind them (a merge
-    that waits for one patient holds the other one too)."""
+    that waits for one patient holds the other one too).
+
+    As a sum, the position is no place to begin a search at: it would run through all that waits, for each held key.
+    """
     parked, first, second = t.parked_key.alias("p"), t.delivery_key.alias("first"), t.delivery_key.alias("second")
     held = select(_holds_up(parked, t.parked_key), parked.c.position).where(parked.c.destination == destination)
     found = held.cte("held", recursive=True)
-    together = (second.c.destination == destination) & (second.c.position == first.c.position)
+    its_position = first.c.position + literal_column("0")
+    together = (second.c.destination == destination) & (second.c.position == its_position)
     behind = (first.c.destination == destination) & (first.c.key == found.c.key) & (first.c.position > found.c.position)
     return found.union(
         select(_holds_up(second, t.delivery_key), second.c.position)

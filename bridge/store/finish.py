@@ -13,8 +13,10 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from bridge.errors import BridgeError
 from bridge.message import Delivery, DeliveryStatus, check_change
+from bridge.model import Unmapped
 from bridge.ports import Answer
 from bridge.store import schema as t
+from bridge.store import unmapped
 from bridge.store.database import now_ms
 from bridge.store.prepared import Prepared, PreparedIn, PreparedInsert
 
@@ -35,7 +37,10 @@ class Frozen:
 
 
 class Freeze:
-    """Writes rendered bytes before the first attempt (law 5). Items: lists of Frozen; results: None."""
+    """Writes rendered bytes before the first attempt (law 5), and counts the codes that were met on the way.
+
+    Items: lists of Frozen, each with the codes; results: None.
+    """
 
     order = 20
     _statement = Prepared(
@@ -44,13 +49,17 @@ class Freeze:
         .values(payload=bindparam("p"), context=bindparam("c"))
     )
 
-    def run(self, tx: Connection, items: Sequence[list[Frozen]]) -> list[None]:
+    def run(self, tx: Connection, items: Sequence[tuple[list[Frozen], Sequence[tuple[str, Unmapped]]]]) -> list[None]:
         rows = [
             {"d": one.delivery, "p": one.payload, "c": json.dumps(one.context) if one.context else None}
-            for item in items
-            for one in item
+            for frozen, _ in items
+            for one in frozen
         ]
-        self._statement.many(tx, rows)
+        if rows:
+            self._statement.many(tx, rows)
+        met = [one for _, some in items for one in some]
+        if met:
+            unmapped.count(tx, met)
         return [None] * len(items)
 
 

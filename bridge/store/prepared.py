@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import BindParameter, CursorResult, Table, bindparam, insert
 from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.exc import DBAPIError
 
 _ROWS = 16
 """Most rows in one INSERT; making its text takes a while the first time."""
@@ -43,13 +44,12 @@ class _Text:
         return {name: value for (name, _), value in zip(self._names, values, strict=True)}
 
     def rows(self, tx: Connection, bound: tuple[Any, ...] | dict[str, Any]) -> list[tuple[Any, ...]]:
-        """Every row at once. SQLite is asked past SQLAlchemy, whose bookkeeping costs more than the statement; if that
-        fails, SQLAlchemy tries it, so that the error is one of its own."""
+        """Every row at once. SQLite is asked past SQLAlchemy, whose bookkeeping costs more than the statement."""
         if self._direct:
             try:
                 return _driver(tx).execute(self._text, bound).fetchall()
-            except sqlite3.Error:
-                pass
+            except sqlite3.Error as error:
+                raise self._failed(tx, error) from error
         result = tx.exec_driver_sql(self._text, bound)
         return [tuple(row) for row in result] if result.returns_rows else []
 
@@ -58,10 +58,17 @@ class _Text:
         if self._direct:
             try:
                 _driver(tx).executemany(self._text, bound)
-                return
-            except sqlite3.Error:
-                pass
-        tx.exec_driver_sql(self._text, bound)
+            except sqlite3.Error as error:
+                raise self._failed(tx, error) from error
+        else:
+            tx.exec_driver_sql(self._text, bound)
+
+    def _failed(self, tx: Connection, error: sqlite3.Error) -> BaseException:
+        """The error as SQLAlchemy tells it, without the values. The statement is not tried again: a full disk ends the
+        transaction, and what came after would be committed alone."""
+        return DBAPIError.instance(
+            self._text, None, error, sqlite3.Error, hide_parameters=True, dialect=tx.dialect, ismulti=False
+        )
 
 
 def _driver(tx: Connection) -> sqlite3.Connection:

@@ -83,7 +83,7 @@ class Checkpointer(threading.Thread):
     """SQLite: moves the write-ahead log into the database from a thread of its own, and keeps the log bounded.
 
     The log's file keeps its size when it starts again from its beginning: a commit that need not lengthen the file
-    takes half as long.
+    takes half as long. Only past the database's ``journal_size_limit`` it is cut.
     """
 
     EVERY = 0.2
@@ -92,7 +92,7 @@ class Checkpointer(threading.Thread):
     BOUND = 16 << 20
     """Bytes of log past which it is to start again from its beginning."""
     PATIENCE_MS = 200
-    """So long writers are held up for readers of the log to end; if they don't, it is tried in the next round."""
+    """So long writers are held up for readers of the log to end."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(name="radbridge-checkpoint", daemon=True)
@@ -106,30 +106,39 @@ class Checkpointer(threading.Thread):
         lent.detach()
         with closing(connection):
             connection.execute(f"PRAGMA busy_timeout={self.PATIENCE_MS}")
-            bound = self.BOUND // connection.execute("PRAGMA page_size").fetchone()[0]
+            due = bound = self.BOUND // connection.execute("PRAGMA page_size").fetchone()[0]
             failing = False
             for number in count(1):
                 if self._stop_event.wait(self.EVERY):
                     return
                 try:
-                    self._round(connection, bound, vacuum=number % self.VACUUM == 0)
+                    due = checkpoint(connection, due, bound)
+                    if number % self.VACUUM == 0:
+                        connection.execute("PRAGMA incremental_vacuum(200)").fetchall()
                     failing = False
-                except sqlite3.OperationalError as error:
+                except sqlite3.Error as error:
+                    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+                        continue
                     if not failing:
                         log.warning("checkpoint_failed", reason=str(error))
                     failing = True
 
-    @staticmethod
-    def _round(connection: sqlite3.Connection, bound: int, vacuum: bool) -> None:
-        _, pages, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        if pages > bound:
-            connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
-        if vacuum:
-            connection.execute("PRAGMA incremental_vacuum(200)").fetchall()
-
     def close(self) -> None:
         self._stop_event.set()
         self.join()
+
+
+def checkpoint(connection: sqlite3.Connection, due: int, bound: int) -> int:
+    """Move the log into the database, and past ``due`` pages have it start again from its beginning.
+
+    Returns the pages past which that is due next: ``bound``, or as many more when a reader was in the way. So a reader
+    that does not end holds up writers once for each ``bound``, not in every round.
+    """
+    _, pages, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    if pages <= due:
+        return due if pages > bound else bound
+    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+    return int(pages) + bound if busy else bound
 
 
 def now_millis() -> int:

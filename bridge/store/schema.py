@@ -195,6 +195,29 @@ revision = Table(
     Column("files", Text, nullable=False),
 )
 
+deployment = Table(
+    "deployment",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("at", BigInteger, nullable=False),
+    Column("kind", String(12), nullable=False),
+    Column("revision", String(12), nullable=False),
+    Column("former", String(12), nullable=False),
+    Column("actor", String(128), nullable=False),
+    Column("why", Text, nullable=False),
+    Column("refused", Text, nullable=False),
+)
+"""Each time another revision was made the one that runs; ``refused`` says why a node could not take it over."""
+
+node = Table(
+    "node",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("deployment", Integer, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+)
+"""The engines that run, and which deployment each serves; one that has not been seen for a while runs no more."""
+
 audit = Table(
     "audit",
     metadata,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, text
@@ -12,7 +12,8 @@ from sqlalchemy.exc import DBAPIError
 
 from bridge.errors import NotFound, StoreUnavailable
 from bridge.message import Delivery
-from bridge.store import identity, identity_desk, leases, migrate, replay, retention, search
+from bridge.model import Unmapped
+from bridge.store import identity, identity_desk, leases, migrate, mpps, replay, retention, search, unmapped
 from bridge.store import schema as t
 from bridge.store.accept import Accept, Acceptance, Accepted, ensure_destinations
 from bridge.store.database import Database
@@ -43,7 +44,7 @@ class Store:
         self._checkpointer = retention.Checkpointer(self.database) if self.database.embedded else None
         if self._checkpointer:
             self._checkpointer.start()
-        self.worklist = Worklist(self.database.reader)
+        self.worklist = Worklist(self.database.reader, self.write)
 
     # the main path
 
@@ -64,9 +65,12 @@ class Store:
         owed: tuple[list[Owed], Front] = self.read(lambda c: claim(c, destination, after, limit))
         return owed
 
-    async def freeze(self, frozen: list[Frozen], *, patience: float = 0.0) -> None:
-        """Keep rendered bytes before they leave; returns once synced. ``patience`` as in :meth:`finish`."""
-        await self._writer.submit(self._freeze, frozen, patience=patience)
+    async def freeze(
+        self, frozen: list[Frozen], *, unmapped: Sequence[tuple[str, Unmapped]] = (), patience: float = 0.0
+    ) -> None:
+        """Keep rendered bytes before they leave, and count the codes that no table has (with the message of each);
+        returns once synced. ``patience`` as in :meth:`finish`."""
+        await self._writer.submit(self._freeze, (frozen, unmapped), patience=patience)
 
     def finish(self, finish: Finish, *, patience: float = 0.0) -> asyncio.Future[Finished]:
         """Record how an attempt ended. The future raises Fenced, or what a projection raised.
@@ -139,9 +143,11 @@ class Store:
         """Partitions ahead, receipts and journal days behind. Quick when there is nothing to do."""
         now = retention.now_millis()
         self.write(lambda tx: retention.ensure_partitions(tx, retention.day_of(now)))
+        self.write(lambda tx: mpps.forget(tx, now - keep_days * 86_400_000))
         while self.write(lambda tx: retention.trim_receipts(tx, now - receipt_window_ms)) == retention.CHUNK:
             pass
         oldest = retention.day_of(now - keep_days * 86_400_000)
+        self.write(lambda tx: unmapped.forget(tx, oldest))
         while self.write(lambda tx: retention.drop_before(tx, oldest)) >= retention.CHUNK:
             pass
 

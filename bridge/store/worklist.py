@@ -7,26 +7,45 @@ status, so that an old message that is replayed cannot bring them back.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, select
+from sqlalchemy import Connection, Engine, Row, func, select
 from sqlalchemy.exc import DBAPIError
 
 from bridge.codecs.dicom import Problem, missing, problems
-from bridge.codecs.dicom_match import matches
-from bridge.codecs.dicom_query import Query
+from bridge.codecs.dicom_match import Key, matches
+from bridge.codecs.dicom_query import EVERYTHING, Query
+from bridge.codecs.performed import KnownStep
 from bridge.errors import Permanent, StoreUnavailable
-from bridge.model import AppointmentUpdate, PatientUpdate, StepStatus, UnknownOrder, WorklistStep, WorklistUpdate
+from bridge.model import (
+    AppointmentUpdate,
+    PatientUpdate,
+    PerformedUpdate,
+    StepStatus,
+    UnknownOrder,
+    WorklistStep,
+    WorklistUpdate,
+)
+from bridge.store import mpps
+from bridge.store import worklist_served as served
 from bridge.store import worklist_tables as t
 from bridge.store.worklist_appointments import book
 from bridge.store.worklist_change import change, find_orders
 from bridge.store.worklist_find import Planner
 from bridge.store.worklist_patients import refresh
+from bridge.store.worklist_performed import adopt, perform
 
 VISIBLE = (StepStatus.SCHEDULED, StepStatus.STARTED)
 """What a station sees unless its profile says otherwise."""
+
+Known = Callable[[int, int, StepStatus], bool]
+"""Whether an item is known, by its id, version and status."""
+
+Write = Callable[[Callable[[Connection], Any]], Any]
+"""Runs a function in the store's writer and waits for its commit."""
 
 _CHUNK = 250
 
@@ -37,14 +56,16 @@ class WorklistItem:
 
     id: int
     status: StepStatus
-    attributes: dict[str, Any]
+    version: int
+    """Changes with the attributes."""
+    attributes: dict[str, Any] = field(default_factory=dict)
 
 
 class Worklist:
-    """Reads through ``reader``; writes in the transaction it is handed. Thread-safe."""
+    """Reads through ``reader``; writes in the transaction it is handed, and notes through ``write``. Thread-safe."""
 
-    def __init__(self, reader: Engine) -> None:
-        self._reader = reader
+    def __init__(self, reader: Engine, write: Write | None = None) -> None:
+        self._reader, self._write = reader, write
         self._planner = Planner(sqlite=reader.dialect.name == "sqlite")
 
     def apply(self, tx: Connection, update: WorklistUpdate, origin: int) -> str:
@@ -71,6 +92,8 @@ class Worklist:
             if update.if_unknown is UnknownOrder.IGNORE and update.status is StepStatus.SCHEDULED:
                 return "unknown order ignored"
         done = change(tx, update, origin, orders)
+        if update.status is StepStatus.SCHEDULED:
+            adopt(tx, update.steps)
         if not orders and update.status is not StepStatus.SCHEDULED:
             return "unknown order ignored"
         return ", ".join(f"{count} {what}" for what, count in done.items()) or "no step"
@@ -95,38 +118,87 @@ class Worklist:
         done = book(tx, appointment, origin)
         return ", ".join(f"{count} {what}" for what, count in done.items()) or "kept for the order that comes"
 
+    def perform(self, tx: Connection, performed: PerformedUpdate, origin: int) -> str:
+        """See :func:`bridge.store.worklist_performed.perform`. ``origin`` as in :meth:`apply`."""
+        return perform(tx, performed, origin)
+
+    def performed(self, instance: str) -> KnownStep | None:
+        """See :func:`bridge.store.mpps.find`. Raises StoreUnavailable."""
+        try:
+            with self._reader.connect() as connection:
+                return mpps.find(connection, instance)
+        except DBAPIError:
+            raise StoreUnavailable("the worklist could not be read", fix="look at the database's own log") from None
+
     def find(
         self,
         query: Query,
         *,
-        stations: Sequence[str] = (),
+        restrict: Query = EVERYTHING,
         statuses: Collection[StepStatus] = VISIBLE,
         limit: int | None = None,
+        known: Known = lambda *_: False,
     ) -> Iterator[WorklistItem]:
-        """The items that match, by date and time; at most ``limit``. ``stations`` (empty: any) narrows the query.
+        """The items that match ``query`` and ``restrict``, by date and time; at most ``limit``.
 
-        Which items match is decided at once; each is read when it comes near, so that no read lasts long.
-        Raises StoreUnavailable.
+        Which items match is decided at once; each is read when it comes near, so that no read lasts long. Those for
+        which ``known(id, version, status)`` is true come without their attributes. Raises StoreUnavailable.
         """
-        plan = self._planner.plan(query, stations, statuses)
-        wanted = select(t.item.c.id).where(*plan.where)
+        plan = self._planner.plan((query, restrict), statuses)
+        wanted = select(t.item.c.id, t.item.c.version, t.item.c.status).where(*plan.where)
         wanted = wanted.order_by(t.item.c.start_date, t.item.c.start_time, t.item.c.id)
         if limit is not None and not plan.rest:
             wanted = wanted.limit(limit)
-        ids = [row.id for row in self._read(wanted)]
-        left = len(ids) if limit is None else limit
-        for start in range(0, len(ids), _CHUNK):
-            for item in self._items(ids[start : start + _CHUNK]):
-                if left and matches(plan.rest, item.attributes):
+        found = self._read(wanted)
+        left = len(found) if limit is None else limit
+        for start in range(0, len(found), _CHUNK):
+            chunk = [WorklistItem(row[0], StepStatus(row[2]), row[1]) for row in found[start : start + _CHUNK]]
+            for item in self._filled(chunk, plan.rest, known):
+                if left and (not plan.rest or matches(plan.rest, item.attributes)):
                     left -= 1
                     yield item
             if not left:
                 return
 
-    def _items(self, ids: list[int]) -> Iterator[WorklistItem]:
-        columns = select(t.item.c.id, t.item.c.status, t.item.c.attributes)
-        rows = {row.id: row for row in self._read(columns.where(t.item.c.id.in_(ids)))}
-        return (_item(rows[number]) for number in ids if number in rows)
+    def _filled(self, items: list[WorklistItem], rest: Sequence[Key], known: Known) -> Iterator[WorklistItem]:
+        """The items with their attributes as they are now; without, if nothing is to be looked at in known ones."""
+        unknown = [item.id for item in items if rest or not known(item.id, item.version, item.status)]
+        rows: dict[int, Row[Any]] = {}
+        if unknown:
+            columns = select(t.item.c.id, t.item.c.status, t.item.c.version, t.item.c.attributes)
+            rows = {row.id: row for row in self._read(columns.where(t.item.c.id.in_(unknown)))}
+        gone = set(unknown) - rows.keys()
+        return (_item(rows[item.id]) if item.id in rows else item for item in items if item.id not in gone)
+
+    def note_served(self, notes: Sequence[served.Note]) -> None:
+        """See :func:`bridge.store.worklist_served.note`; waits for the commit. Raises StoreUnavailable."""
+        if self._write:
+            self._write(lambda tx: served.note(tx, notes))
+
+    def newest(self, tx: Connection) -> int:
+        """The origin of the newest news in the worklist: what a person brings in by hand counts as that new."""
+        item = t.item.c
+        newest = select(func.max(item.origin), func.max(item.patient_origin), func.max(item.status_origin))
+        return max((number or 0 for number in tx.execute(newest).one()), default=0)
+
+    def served_to(self, items: Collection[int]) -> dict[int, list[served.Fetch]]:
+        """Which modalities were given these items and when; nothing for those that nobody was given."""
+        return served.fetches(self._read, items)
+
+    def alerted(self, items: Collection[int]) -> set[int]:
+        """Those of these items that raised the alert, and that nobody has fetched since."""
+        return served.alerted(self._read, items)
+
+    def count_unfetched(self) -> int:
+        """How many scheduled steps raised the alert and were not fetched since."""
+        return served.count_unfetched(self._read)
+
+    def unfetched(self, after: datetime, before: datetime) -> list[tuple[int, list[str]]]:
+        """See :func:`bridge.store.worklist_served.raise_alerts`."""
+        found: list[tuple[int, list[str]]] = []
+        if self._write:
+            found = self._write(lambda tx: served.raise_alerts(tx, after, before))
+        return found
 
     def _read(self, statement: Any) -> Sequence[Row[Any]]:
         try:
@@ -144,7 +216,7 @@ def _item(row: Row[Any]) -> WorklistItem:
         step["ScheduledProcedureStepStatus"] = "STARTED"
     elif status is StepStatus.SCHEDULED:
         step.setdefault("ScheduledProcedureStepStatus", "SCHEDULED")
-    return WorklistItem(row.id, status, attributes)
+    return WorklistItem(row.id, status, row.version, attributes)
 
 
 def _check(step: WorklistStep) -> None:

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, delete, insert, select, update
@@ -295,6 +296,7 @@ def _stations(attributes: Mapping[str, Any]) -> set[str]:
 def columns(step: WorklistStep) -> dict[str, Any]:
     """What an item is found by, and the item itself."""
     item = step.attributes
+    text = json.dumps(item, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     names = name_keys(_first(item, "PN", "PatientName"))
     return {
         "name": names[0],
@@ -306,5 +308,6 @@ def columns(step: WorklistStep) -> dict[str, Any]:
         "modality": _first(step.step, "CS", "Modality"),
         "start_date": canonical_date(_first(step.step, "DA", "ScheduledProcedureStepStartDate")),
         "start_time": canonical_time(_first(step.step, "TM", "ScheduledProcedureStepStartTime")),
-        "attributes": json.dumps(item, ensure_ascii=False, sort_keys=True, separators=(",", ":")),
+        "attributes": text,
+        "version": int.from_bytes(blake2b(text.encode(), digest_size=7).digest()),
     }

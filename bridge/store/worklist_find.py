@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import ColumnElement, and_, or_, select, union_all
@@ -34,6 +34,8 @@ _INDEXED = frozenset(
 )
 """Keys with an index of their own."""
 _HIGHEST = "\U0010ffff"
+Days = Iterable[Sequence[Between]]
+"""Of each query that names dates, those dates: any of them counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,30 +52,29 @@ class Planner:
     def __init__(self, *, sqlite: bool) -> None:
         self._sqlite = sqlite
 
-    def plan(self, query: Query, stations: Sequence[str], statuses: Collection[StepStatus]) -> Plan:
-        """How to answer ``query``; ``stations`` (empty: any) restricts it to steps for one of them."""
+    def plan(self, queries: Sequence[Query], statuses: Collection[StepStatus]) -> Plan:
+        """How to find what answers every one of ``queries``."""
+        days = [found for query in queries if (found := _days(query.step))]
         where: list[Where] = []
-        days = _days(query.step)
-        if stations:
-            where.append(self._at_station([Exact(title) for title in stations], days))
         rest: list[Key] = []
-        for key in query.keys:
-            if key.universal:
-                continue
-            if key.keyword == _STEP:
-                rest += self._step(key, where, days)
-            elif key.keyword == "PatientName":
-                where.append(or_(*(self._name(test) for test in key.tests if isinstance(test, Name))))
-            elif key.keyword in _OF_ITEM:
-                where.append(self._column(_OF_ITEM[key.keyword], key.tests))
-            else:
-                rest.append(key)
-        narrow = bool(stations) or any(
-            key.keyword in _INDEXED and not key.universal for key in (*query.keys, *query.step)
+        for query in queries:
+            for key in query.keys:
+                if key.universal:
+                    continue
+                if key.keyword == _STEP:
+                    rest += self._step(key, where, days)
+                elif key.keyword == "PatientName":
+                    where.append(or_(*(self._name(test) for test in key.tests if isinstance(test, Name))))
+                elif key.keyword in _OF_ITEM:
+                    where.append(self._column(_OF_ITEM[key.keyword], key.tests))
+                else:
+                    rest.append(key)
+        narrow = any(
+            key.keyword in _INDEXED and not key.universal for query in queries for key in (*query.keys, *query.step)
         )
         return Plan((*where, _visible(statuses, narrow=narrow)), tuple(rest))
 
-    def _step(self, sequence: Key, where: list[Where], days: tuple[Between, ...]) -> list[Key]:
+    def _step(self, sequence: Key, where: list[Where], days: Days) -> list[Key]:
         """Add the conditions of the step's keys; the sequence with those left over, if any are."""
         keys = sequence.item or ()
         joined = moments(keys)
@@ -91,11 +92,11 @@ class Planner:
                 rest.append(key)
         return [replace(sequence, item=tuple(rest))] if rest else []
 
-    def _at_station(self, titles: Sequence[Test], days: tuple[Between, ...]) -> Where:
-        """The step is for one of the stations; the date again, because the station's index holds it."""
+    def _at_station(self, titles: Sequence[Test], days: Days) -> Where:
+        """The step is for one of the stations; the dates again, because the station's index holds them."""
         found = select(station.c.item).where(self._column(station.c.ae_title, titles))
-        if days:
-            found = found.where(or_(*(_between(station.c.start_date, day) for day in days)))
+        for tests in days:
+            found = found.where(or_(*(_between(station.c.start_date, day) for day in tests)))
         return item.c.id.in_(found)
 
     def _column(self, column: ColumnElement[str], tests: Sequence[Test]) -> Where:

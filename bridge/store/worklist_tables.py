@@ -63,6 +63,7 @@ item = Table(
     Column("start_date", KEY, nullable=False),
     Column("start_time", KEY, nullable=False),
     Column("attributes", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),
     Column("ordered", Text, nullable=False),
     UniqueConstraint("order_id", "study_uid", "step_id", name="uq_worklist_item_step"),
     Index("ix_worklist_item_open", "status", "start_date", "start_time"),
@@ -74,11 +75,11 @@ item = Table(
     Index(None, "accession"),
     Index(None, "study_uid"),
 )
-"""A Scheduled Procedure Step. ``attributes`` is the whole item as JSON; the other texts are what it is found by:
-names folded and per component group, the date ``yyyymmdd``, the time ``hhmmssffffff``. ``origin``, ``patient_origin``
-and ``status_origin`` tell how new the order's attributes, the patient's and the status are; ``waiting`` is a step that
-its order scheduled and its appointment took off. ``ordered`` is the step as
-the order said it (JSON), where an appointment says otherwise; else empty."""
+"""A Scheduled Procedure Step. ``attributes`` is the whole item as JSON, ``version`` a digest of it; the other texts are
+what it is found by: names folded and per component group, the date ``yyyymmdd``, the time ``hhmmssffffff``. ``origin``,
+``patient_origin`` and ``status_origin`` tell how new the order's attributes, the patient's and the status are;
+``waiting`` is a step that its order scheduled and its appointment took off. ``ordered`` is the step as the order said
+it (JSON), where an appointment says otherwise; else empty."""
 
 appointment = Table(
     "worklist_appointment",
@@ -102,4 +103,20 @@ station = Table(
 )
 """The stations that a step is scheduled for, with its date."""
 
-TABLES = (order, identifier, note, item, appointment, station)
+performed = Table(
+    "worklist_performed",
+    metadata,
+    Column("instance", String(64), primary_key=True),
+    Column("study", KEY, primary_key=True),
+    Column("accession", KEY, primary_key=True),
+    Column("step", KEY, primary_key=True),
+    Column("status", STATUS, nullable=False),
+    Column("origin", BigInteger, nullable=False),
+    Column("item", ROW, index=True),
+    Index(None, "study"),
+    Index(None, "accession"),
+)
+"""What each performed step (SOP Instance UID) says of a scheduled one, and which that is; none while no order has it.
+One performed step may be for several scheduled ones (group case), and several for one (append case)."""
+
+TABLES = (order, identifier, note, item, appointment, station, performed)

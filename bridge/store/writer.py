@@ -104,15 +104,16 @@ class Writer:
     def call(self, step: Step, item: Any) -> Any:
         """Queue a job from a thread and wait for its result."""
         future: Future[Any] = Future()
-        self._check_room()
         with self._wake:
+            self._check_room()
             self._jobs.append(Job(step, item, None, future))
             self._wake.notify()
         return future.result()
 
     def close(self) -> None:
         """Finish what is queued, then end the thread."""
-        self._stopping = True
+        with self._wake:
+            self._stopping = True
         self._flush()
         self._thread.join()
 

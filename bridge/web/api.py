@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from base64 import b64encode
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
@@ -16,9 +17,9 @@ from bridge import __version__
 from bridge.engine.operations import ReplayRequest
 from bridge.errors import BridgeError, NotFound
 from bridge.lint import findings_of
-from bridge.ports import Inbound, SourceSettings
+from bridge.ports import Inbound, Pinging, SourceSettings
 from bridge.store.search import MessageFilter
-from bridge.web import health, identity, quality, schemas
+from bridge.web import health, identity, quality, revisions, schemas, unmapped
 from bridge.web.node import Node
 
 ACTOR = "api"
@@ -79,6 +80,8 @@ def _with_token(node: Running, shown: Annotated[HTTPAuthorizationCredentials | N
 router = APIRouter(prefix="/api", dependencies=[Depends(_with_token)], responses=_PROBLEMS)
 router.include_router(identity.router)
 router.include_router(quality.router)
+router.include_router(revisions.router)
+router.include_router(unmapped.router)
 
 
 @router.get("/status")
@@ -160,7 +163,29 @@ def worklist(
 ) -> list[schemas.Step]:
     """Scheduled procedure steps, whatever their status. Seeing them is audited."""
     found = node.operations.worklist(actor=ACTOR, station=station, date=date, limit=limit)
-    return [schemas.Step(status=item.status.value, attributes=item.attributes) for item in found]
+    served = node.store.worklist.served_to([item.id for item in found])
+    return [
+        schemas.Step(
+            status=item.status.value,
+            attributes=item.attributes,
+            given_to=[schemas.Fetch(**asdict(fetch)) for fetch in served.get(item.id, ())],
+        )
+        for item in found
+    ]
+
+
+@router.post("/systems/{name}/ping", responses={404: {"model": schemas.Problem}, 503: {"model": schemas.Problem}})
+def ping(node: Running, name: str) -> schemas.Pong:
+    """Ask a DICOM system whether it is there (C-ECHO)."""
+    system = node.runtime.plan.config.systems.get(name)
+    end = next((end for end in node.runtime.ends.made.values() if isinstance(end, Pinging)), None)
+    values = system.values if system else {}
+    if end is None or not values.get("dicom"):
+        raise NotFound(
+            f"no DICOM system {name} to ask",
+            fix="add `dicom: {address: host:port}` to it, and a dicom-worklist channel",
+        )
+    return schemas.Pong(ms=round(end.ping(values["ae_title"], values["dicom"]), 1))
 
 
 @router.post(

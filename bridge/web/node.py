@@ -13,9 +13,13 @@ from bridge.store.store import Store
 class Node(Protocol):
     """A node that runs; :class:`bridge.app.Node` is one."""
 
-    loaded: Loaded
     store: Store
     runtime: Runtime
     operations: Operations
     token: str
     """Of the API."""
+
+    @property
+    def loaded(self) -> Loaded:
+        """The files of the revision that runs."""
+        ...

@@ -221,12 +221,30 @@ class Skipped(_Shape):
     skipped: int
 
 
+class Fetch(_Shape):
+    """A modality's having been given a step; times in milliseconds since 1970."""
+
+    ae_title: str
+    first_at: int
+    last_at: int
+    times: int
+
+
 class Step(_Shape):
     """A scheduled procedure step in the worklist."""
 
     status: str
     attributes: dict[str, Any]
     """By DICOM keyword."""
+    given_to: list[Fetch] = []
+    """The modalities that were given it, the first one first."""
+
+
+class Pong(_Shape):
+    """A DICOM system's answer to a C-ECHO."""
+
+    ms: float
+    """How long association, verification and release took."""
 
 
 class Received(_Shape):
@@ -249,7 +267,7 @@ class CheckFinding(_Shape):
     file: str
     line: int
     column: int
-    severity: Literal["error", "warning"]
+    severity: Literal["error", "warning", "hint"]
     what: str
     fix: str
 

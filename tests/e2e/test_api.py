@@ -18,6 +18,7 @@ import pytest
 
 from tests.rigs.command import TOKEN, Hospital
 from tests.rigs.engine import Node
+from tests.rigs.modality import worklist
 from tests.rigs.radiology import hl7 as message_of
 from tests.rigs.radiology import order, pid, report
 
@@ -31,9 +32,11 @@ ACTIONS = {
     "/api/replay",
     "/api/skip",
     "/api/worklist",
+    "/api/systems/{name}/ping",
     "/api/channels/{name}/messages",
     "/api/check",
     "/api/quality",
+    "/api/unmapped",
 }
 
 
@@ -289,6 +292,23 @@ async def test_the_worklist_is_shown_by_station_and_day(hospital: Hospital) -> N
     assert elsewhere == []
     assert nonsense.status_code == 422
     assert ("api", "view", "worklist") in hospital.audit()
+
+
+async def test_the_worklist_tells_who_was_given_a_step_and_a_system_is_pinged(
+    hospital: Hospital, tmp_path: Path
+) -> None:
+    own = f'systems: {{ct1: {{ae_title: RADBRIDGE, dicom: {{address: "127.0.0.1:{hospital.dicom}"}}}}, ct2: {{}}}}\n'
+    hospital.config.write_text(hospital.config.read_text() + own)
+    async with serving(hospital) as (client, _):
+        await post(client, order("O1", "P1", 1, minute=570).data)
+        await hospital.comes_to("/api/worklist", bool)
+        assert await worklist(hospital.dicom, tmp_path, caller="DESK")
+        (step,) = await hospital.comes_to("/api/worklist", lambda steps: steps[0]["given_to"])
+        pong = (await client.post("/api/systems/ct1/ping")).json()
+        nobody = await client.post("/api/systems/ct2/ping")
+
+    assert [(fetch["ae_title"], fetch["times"]) for fetch in step["given_to"]] == [("DESK", 1)]
+    assert pong["ms"] > 0 and nobody.status_code == 404
 
 
 async def test_check_tells_the_warnings_of_the_revision_that_runs(quiet: Hospital) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from bridge.bench import mapping
 from bridge.bench.codec import disagreements, samples
 from bridge.bench.ends import Arrived, Load
 from bridge.bench.figures import Level, percentile
@@ -70,6 +71,32 @@ def test_a_codec_that_edits_otherwise_is_a_problem() -> None:
     made = [("pacs-out", "", "orders")], sample.data
 
     assert disagreements(sample, {"radbridge": lambda data: made}) == ["order: radbridge edited or routed it wrong"]
+
+
+def test_the_mapping_is_measured_beside_two_languages_that_make_the_same_worklist() -> None:
+    report = mapping.measure(rounds=1)
+
+    assert report["problems"] == []
+    names = [one["mapping"] for one in report["mappings"]]
+    assert names == ["order-to-worklist", "pacs-order", "orm-to-omi", "report-to-fhir"]
+    assert all(0 < one["best_us"] <= one["median_us"] for one in [*report["mappings"], *report["beside"]])
+    assert [one["translator"] for one in report["beside"]] == ["jsonata-python", "Jinja2"]
+    assert all(one["installed"] and one["ratio"] > 0 for one in report["beside"])
+    validation = report["mappings"][-1]["validation"]
+    assert validation["resources"] == 6 and validation["best_us"] > 0
+
+
+def test_a_language_that_is_not_there_is_said_to_be_not_installed() -> None:
+    found = mapping.beside("Jinja2", {"radbridge": {"best_us": 100.0, "median_us": 110.0}})
+
+    assert (found["installed"], found["version"], found["ratio"]) == (False, "", None)
+
+
+def test_a_language_that_makes_another_worklist_is_a_problem() -> None:
+    makers: dict[str, mapping.Make | None] = {"radbridge": lambda: b'{"updates": []}', "Jinja2": lambda: b"{}"}
+
+    assert mapping.disagreements(makers) == ["Jinja2 makes another worklist of the order"]
+    assert mapping.disagreements({**makers, "Jinja2": None}) == []
 
 
 def test_the_order_of_the_bench_is_as_long_as_it_says_and_no_two_are_alike() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -13,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.rigs import laws
+from tests.rigs.command import radbridge
 from tests.rigs.engine import Node, until, write_site
+from tests.rigs.need import REPOSITORY
 from tests.rigs.processes import free_port
 from tests.rigs.rabbitmq import RabbitMq
 from tests.rigs.radiology import Desk, Said, order
@@ -255,3 +258,42 @@ async def test_what_a_frozen_owner_learns_after_its_lease_is_not_written(cluster
     await sender.send(order("C2", "P1", 1, "XO"))
     sender.close()
     await until(lambda: cluster.pacs.ids == {"C1", "C2"}, "C2 at the PACS", *cluster.nodes)
+
+
+async def test_both_nodes_turn_to_what_is_deployed_and_to_neither_what_one_of_them_cannot_serve(
+    cluster: Cluster,
+) -> None:
+    first, second = cluster.nodes
+    config = first.log.with_name("bridge.yaml")
+    config.write_text(config.read_text().replace(f"{REPOSITORY}/", ""))
+    first.start()
+    await first.ready()
+    second.start()
+    await second.ready()
+    work = days(4, 200)
+    senders = cluster.senders(work)
+    env = {"RIS": str(cluster.ris[A]), "PACS": str(cluster.pacs.port), "VNA": str(cluster.vna.port)}
+
+    # When other settings of the PACS are deployed at work, both nodes turn to them
+    text = config.read_text()
+    config.write_text(text.replace(f"parallel: {PARALLEL}", f"parallel: {PARALLEL - 1}"))
+    deployed = await radbridge("deploy", "--yes", "--json", "--config", config, env=env)
+    assert deployed.code == 0, deployed.err
+    assert len(deployed.json["nodes"]) == 2
+    for node in cluster.nodes:
+        await node.says("revision_changed")
+
+    # When a channel is deployed that only one of them can bind, neither keeps it
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        door = f"127.0.0.1:{taken.getsockname()[1]}"
+        more = config.read_text().replace("routes:", f"  his-in:\n    type: mllp-in\n    listen: {door}\nroutes:")
+        config.write_text(more.replace("from: ris-in", "from: [ris-in, his-in]"))
+        refused = await radbridge("deploy", "--yes", "--json", "--config", config, env=env)
+    assert refused.code == 4
+    assert "another program listens there" in refused.json["error"]["what"]
+
+    # And everything arrives, as if nothing had been
+    await asyncio.gather(*senders)
+    await cluster.arrived(ids(work), *cluster.nodes)
+    for end in cluster.pacs, cluster.vna:
+        assert len(end.arrivals) == len(ids(work))

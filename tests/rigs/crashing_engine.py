@@ -17,8 +17,9 @@ import uvloop
 
 from bridge import app
 from bridge.engine.operations import Operations
+from bridge.engine.plan import Plan
 from bridge.engine.runtime import Runtime
-from bridge.ports import Answer, ChannelSettings, Outgoing
+from bridge.ports import Answer, Outgoing
 from bridge.settings import load
 from bridge.store.accept import Acceptance, Accepted
 from bridge.store.store import Store
@@ -67,8 +68,8 @@ class DyingRuntime(Runtime):
 
     channel, fuse = "", Fuse(0)
 
-    def _build(self, name: str, settings: ChannelSettings) -> Any:
-        end = super()._build(name, settings)
+    def _build(self, plan: Plan, name: str) -> Any:
+        end = super()._build(plan, name)
         return DyingSink(end, self.fuse) if name == self.channel else end
 
 
@@ -86,7 +87,7 @@ def main() -> None:
     store = DyingStore(app.store_url(loaded), Fuse(told.die_after_accepts), told.synchronous)
     runtime = DyingRuntime(loaded, store, roles=frozenset(told.roles.split(",")))
     runtime.channel, runtime.fuse = told.die_after_sends[0], Fuse(int(told.die_after_sends[1]))
-    node = app.Node(loaded, store, runtime, Operations(store, lambda: runtime.plan), "", False)
+    node = app.Node(store, runtime, Operations(store, lambda: runtime.plan), "", False)
     with app.sole_owner(loaded):
         uvloop.run(app.serve(node))
 

@@ -11,10 +11,11 @@ from bridge.codecs.hl7v2 import parse
 from bridge.errors import BridgeError, CodecError
 from bridge.message import Delivery
 from bridge.ports import ChannelSettings, Inbound, Outgoing, Reply, Services, channel_type
+from bridge.settings import Site
 
 NOW = datetime(2024, 3, 1, 8, 0, tzinfo=UTC)
 
-SERVICES = Services(name="under-test", site={"name": "test-site", "timezone": "Europe/Paris"})
+SERVICES = Services(name="under-test", site=Site(name="test-site", timezone="Europe/Paris"))
 
 
 class Engine:

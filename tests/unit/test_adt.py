@@ -243,3 +243,9 @@ def test_a_published_adt_message_claims_what_it_says(name: str) -> None:
 
     assert event is not None
     assert told(event.claims) == PUBLISHED[name]
+
+
+def test_an_identifier_that_no_database_could_hold_is_refused_where_it_is() -> None:
+    with pytest.raises(CodecError, match="NUL") as caught:
+        claims("A40", "PID|||S^^^H", "MRG|O\\X00\\1^^^H")
+    assert caught.value.at == "MRG-1"

@@ -8,13 +8,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from bridge.engine.deliver import Deliverer
 from bridge.engine.render import Renderer
 from bridge.engine.workers import Workers
 from bridge.errors import Held, NotFound, Permanent, Temporary, Uncertain, Unreachable
+from bridge.mapping import Rendered
 from bridge.message import DeliveryStatus
 from bridge.ports import Answer, Outgoing, RetryPolicy, SinkSettings
+from bridge.store import schema as t
 from bridge.store.finish import Finish
 from bridge.store.leases import Lease
 from bridge.store.store import Store
@@ -63,13 +66,16 @@ def settings(**values: object) -> SinkSettings:
     return SinkSettings.model_validate({"type": "scripted", "retry": retry, **values})
 
 
-@asynccontextmanager
-async def delivering(store: Store, sink: ScriptedSink, **values: object) -> AsyncIterator[Deliverer]:
-    def no_plan(revision: str) -> object:
-        raise NotFound(revision)
+def no_plan(revision: str) -> object:
+    raise NotFound(revision)
 
+
+@asynccontextmanager
+async def delivering(
+    store: Store, sink: ScriptedSink, plan: Callable[[str], object] = no_plan, **values: object
+) -> AsyncIterator[Deliverer]:
     leases: list[Lease] = await store.leases("me", ["pacs"], alone=True)
-    renderer = Renderer(store, no_plan, Workers())  # type: ignore[arg-type]
+    renderer = Renderer(store, plan, Workers())  # type: ignore[arg-type]
     deliverer = Deliverer("pacs", sink, settings(**values), store, renderer, lambda: leases[0])
     loop = asyncio.get_running_loop()
     store.on_commit = lambda names: loop.call_soon_threadsafe(deliverer.ring) and None
@@ -264,3 +270,64 @@ async def test_without_a_lease_nothing_leaves(store: Store) -> None:
         await store.accept(acceptance("C1", "pacs"))
         await asyncio.sleep(0.3)
     assert sink.seen == []
+
+
+class Swelling:
+    """A plan whose mapping makes a large message of any."""
+
+    target = "bytes"
+    context: dict[str, object] = {}
+
+    def __init__(self, failures: int = 0) -> None:
+        self.failures = failures
+
+    def mapping(self, name: str) -> Swelling:
+        return self
+
+    def render(self, name: str, parsed: object, context: object) -> Rendered:
+        self.failures -= 1
+        if self.failures >= 0:
+            raise Temporary("a worker ended")
+        return Rendered(40_000 * b".", "bytes", "")
+
+
+async def test_rendered_bytes_that_cannot_be_kept_interrupt_no_message_under_way(store: Store) -> None:
+    sink = ScriptedSink(pause=1.5)
+    async with delivering(store, sink, lambda revision: Swelling(), lane="patient", parallel=2):
+        # Given a message under way, and a store that is full
+        await store.accept(acceptance("A", "pacs", keys=("a",)))
+        await until(lambda: sink.seen == [b"A"])
+        pages = store.read(lambda c: c.exec_driver_sql("PRAGMA page_count").scalar())
+        store.write(lambda tx: tx.exec_driver_sql(f"PRAGMA max_page_count = {pages + 4}").scalar())
+        # When another one is to be rendered
+        large = acceptance("B", "pacs", keys=("b",))
+        large.deliveries[0].mapping = "swell"
+        await store.accept(large)
+        await until(lambda: not store.healthy)
+        # Then the first one arrives all the same, and the other one when there is room
+        await until(lambda: sink.taken == [b"A"])
+        store.write(lambda tx: tx.exec_driver_sql("PRAGMA max_page_count = 100000").scalar())
+        await until(lambda: len(sink.taken) == 2)
+    assert sink.seen == [b"A", 40_000 * b"."]
+
+
+async def test_bytes_rendered_again_leave_only_once_they_are_kept(store: Store) -> None:
+    def kept(outgoing: Outgoing, times: int) -> None:
+        payload = select(t.delivery.c.payload).where(t.delivery.c.id == outgoing.delivery.id)
+        assert store.read(lambda c: c.execute(payload).scalar()) == outgoing.data
+
+    # Given a full store, and a message whose first rendering fails
+    sink, plan = ScriptedSink(kept), Swelling(failures=1)
+    async with delivering(store, sink, lambda revision: plan):
+        pages = store.read(lambda c: c.exec_driver_sql("PRAGMA page_count").scalar())
+        store.write(lambda tx: tx.exec_driver_sql(f"PRAGMA max_page_count = {pages + 4}").scalar())
+        large = acceptance("B", "pacs")
+        large.deliveries[0].mapping = "swell"
+        await store.accept(large)
+        # When the second one cannot be kept
+        await until(lambda: not store.healthy)
+        await asyncio.sleep(0.3)
+        # Then it leaves when it can
+        assert sink.seen == []
+        store.write(lambda tx: tx.exec_driver_sql("PRAGMA max_page_count = 100000").scalar())
+        await until(lambda: len(sink.taken) == 1)

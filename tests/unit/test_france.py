@@ -115,11 +115,11 @@ def test_the_documented_site_has_no_findings_and_validates_as_its_adapters_say(d
 @pytest.mark.parametrize(
     ("name", "routes"),
     [
-        ("tlr_answer", {"answers"}),
-        ("tlr_request", {"orders"}),
-        ("oru_cda", {"reports", "documents"}),
+        ("tlr_answer", {"answers", "teleradiology"}),
+        ("tlr_request", {"orders", "teleradiology"}),
+        ("oru_cda", {"reports", "documents", "teleradiology"}),
         ("mdm_cda", {"documents"}),
-        ("adt_z99", {"patients"}),
+        ("adt_z99", {"patients", "demographics"}),
     ],
 )
 def test_an_answer_to_a_request_is_no_report_and_a_report_is_no_answer(

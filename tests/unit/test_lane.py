@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bridge.engine.lane import Entry, Lanes
 from bridge.engine.plan import lane_keys
-from bridge.message import Delivery, Header
+from bridge.message import Delivery, Header, shared_keys
 from bridge.store.deliveries import Owed
 
 
@@ -80,6 +80,16 @@ def test_by_order_a_message_with_orders_shares_its_patients_and_one_without_has_
     assert lane_keys(merge, "order") == ("P1^H", "P2^H", "~P1^H", "~P2^H")
     assert lane_keys(Header(type="ORM^O01"), "order") == ("-",)
     assert lane_keys(order, "patient") == ("P1^H",)
+
+
+def test_a_patient_whose_identifier_is_too_long_for_a_key_is_held_alone_all_the_same() -> None:
+    keys = lane_keys(Header(type="ADT^A08", patients=(300 * "P" + "^H",)), "order")
+    assert shared_keys(keys) == frozenset() and {len(key) for key in keys} == {254, 255}
+
+
+def test_a_patient_whose_identifier_begins_like_a_shared_key_is_held_alone_all_the_same() -> None:
+    patient = Header(type="ADT^A08", patients=("~P1^H",))
+    assert shared_keys(lane_keys(patient, "patient")) == frozenset() == shared_keys(lane_keys(patient, "order"))
 
 
 def test_a_delivery_that_was_sent_but_not_marked_is_not_taken_again() -> None:

@@ -10,6 +10,7 @@ import pytest
 from bridge.codecs.hl7v2 import parse
 from bridge.errors import MappingError
 from bridge.mapping import CaseResult, Rendered, compile_all, run_cases
+from bridge.settings import samples
 from tests.rigs.need import REPOSITORY, require_data
 
 MAPPINGS = REPOSITORY / "mappings"
@@ -244,8 +245,7 @@ def shipped_cases() -> list[CaseResult]:
         for one in MAPPINGS.rglob("*")
         if one.suffix in (".yaml", ".csv")
     }
-    samples = {one.relative_to(MAPPINGS).as_posix(): one.read_bytes() for one in MAPPINGS.rglob("*.hl7")}
-    return run_cases(files, samples)
+    return run_cases(files, samples(MAPPINGS))
 
 
 @pytest.mark.parametrize("result", shipped_cases(), ids=lambda one: f"{one.mapping}: {one.name}")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +15,14 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, insert, text
 
-from bridge.errors import BridgeError, NotFound, Overloaded, Permanent
+from bridge.codecs.hl7v2 import parse
+from bridge.engine.plan import lane_keys
+from bridge.errors import BridgeError, NotFound, Overloaded, Permanent, StoreUnavailable
 from bridge.message import Delivery, DeliveryStatus
 from bridge.ports import Answer
 from bridge.store import migrate, retention
 from bridge.store import schema as t
+from bridge.store.deliveries import claim
 from bridge.store.finish import Fenced, Finish, Frozen
 from bridge.store.leases import Lease
 from bridge.store.search import MessageFilter
@@ -362,7 +368,74 @@ def _ours(thing: Any, name: str, kind: str, reflected: bool, compared: Any) -> b
     return not (kind == "table" and reflected and name.startswith(partitions) and name not in t.metadata.tables)
 
 
+def test_a_database_of_another_version_is_left_as_it_is_and_told(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'x.db'}"
+    Store(url).close()
+    with sqlite3.connect(tmp_path / "x.db") as by_hand:
+        by_hand.execute("UPDATE alembic_version SET version_num = '0000-other'")
+
+    with pytest.raises(BridgeError) as caught:
+        Store(url)
+
+    assert "0000-other" in caught.value.what and "version that made it" in caught.value.fix
+
+
 def test_a_database_that_cannot_be_opened_is_named_with_a_fix() -> None:
     with pytest.raises(BridgeError) as caught:
         Store("sqlite:////nonexistent/folder/x.db")
     assert "/nonexistent/folder/x.db" in caught.value.at and caught.value.fix
+
+
+async def test_a_disk_that_fills_up_never_brings_a_positive_answer_without_the_message(tmp_path: Path) -> None:
+    # Given room for a large message, and for its large answer, but not for both
+    store = Store(f"sqlite:///{tmp_path / 'bridge.db'}")
+    store.ensure_destinations(["pacs"])
+    large = acceptance("C1", "pacs", raw=b"." * 40_000)
+    large.answer = b"." * 24_000
+    pages = store.read(lambda c: c.exec_driver_sql("PRAGMA page_count").scalar())
+    store.write(lambda tx: tx.exec_driver_sql(f"PRAGMA max_page_count = {pages + 12}").scalar())
+    # When it comes
+    with pytest.raises(StoreUnavailable, match="full"):
+        await store.accept(large)
+    # Then nothing of it was kept, and there is room for the next one
+    assert store.messages(MessageFilter()) == claimed(store) == []
+    assert store.read(lambda c: c.execute(text("SELECT count(*) FROM receipt")).scalar()) == 0
+    await store.accept(acceptance("C2", "pacs"))
+    store.close()
+
+
+async def test_what_waits_further_behind_costs_a_claim_past_dead_deliveries_nothing(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'bridge.db'}")
+    store.ensure_destinations(["pacs"])
+
+    def steps(connection: Connection) -> int:
+        """Thousands of SQLite's virtual machine steps that a claim takes."""
+        seen: list[None] = []
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        driver.set_progress_handler(lambda: seen.append(None), 1000)
+        assert len(claim(connection, "pacs", 0, 8)[0]) == 8
+        driver.set_progress_handler(None, 0)
+        return len(seen)
+
+    # Given dead deliveries of eight orders, and others that wait
+    taken = []
+    for count in (200, 1000):
+        orders = [acceptance(f"C{count}-{n}", "pacs", keys=(f"~p{n % 40}", f"o{count}-{n}")) for n in range(count)]
+        await asyncio.gather(*(store.accept(one) for one in orders))
+        lease = await own(store)
+        for delivery in claimed(store)[: 8 - 8 * len(taken)]:
+            await die(store, delivery, lease.epoch)
+        taken.append(store.read(steps))
+    # Then a claim takes as long with six times as many behind
+    assert taken[1] < 2 * taken[0] + 10
+    store.close()
+
+
+async def test_a_message_with_nul_characters_is_stored_as_it_came(store: Store) -> None:
+    raw = b"MSH|^~\\&|R\0|D|P|D|2026||ORM^O\0|C\0|P|2.3\rPID|1||P\\X00\\1^^^H\rORC|NW|O\0\rOBR|1" + 15 * b"|" + b"A\0"
+    header = parse(raw).header
+    item = acceptance("C1", "pacs", keys=lane_keys(header, "order"), raw=raw)
+    item.message = replace(item.message, header=header)
+    await store.accept(item)
+    assert store.claim("pacs", 0, 1)[0][0].raw == raw

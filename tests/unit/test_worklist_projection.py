@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from bridge.codecs.dicom_match import matches
-from bridge.codecs.dicom_query import Query
+from bridge.codecs.dicom_query import Query, restriction
 from bridge.errors import Permanent, StoreUnavailable
 from bridge.model import StepStatus, UnknownOrder, WorklistStep, WorklistUpdate
 from bridge.store.database import Database
@@ -368,8 +368,8 @@ def test_no_more_items_come_than_asked_for(bench: Bench, asked: Query) -> None:
 
 def test_forced_stations_narrow_every_query(bench: Bench) -> None:
     bench.apply(scheduled(1), scheduled(2, {"ScheduledStationAETitle": "CT2"}))
-    assert bench.names(stations=["CT2"]) == ["TEST00002"]
-    assert bench.names(query(step={"ScheduledStationAETitle": "CT1"}), stations=["CT2"]) == []
+    assert bench.names(restrict=restriction(stations=["CT2"])) == ["TEST00002"]
+    assert bench.names(query(step={"ScheduledStationAETitle": "CT1"}), restrict=restriction(stations=["CT2"])) == []
 
 
 def test_a_database_that_is_away_is_said_so_without_content(bench: Bench) -> None:

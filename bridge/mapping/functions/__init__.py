@@ -1,6 +1,6 @@
 """The named functions of the mapping language: a closed set, each with examples that are run as tests."""
 
-from bridge.mapping.functions import attachments, codes, contact, france, identifiers, names, text, times
+from bridge.mapping.functions import attachments, codes, contact, dicom, france, identifiers, names, text, times
 from bridge.mapping.functions.registry import FUNCTIONS, Function, Option, run
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "attachments",
     "codes",
     "contact",
+    "dicom",
     "france",
     "identifiers",
     "names",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -85,7 +86,11 @@ def number_and_issuer(ids: list[Field], *, site: Site) -> str:
     >>> [run("number_and_issuer", text) for text in ("A100^RIS", "A100^^1.2.3^ISO", "A100")]
     ['A100^RIS', 'A100^1.2.3', 'A100^']
     """
-    return next(iter(numbers_and_issuers(ids, site=site)), "")
+    for one in ids:
+        number, namespace, universal = one.run(1, 3)
+        if number:
+            return f"{number}^{namespace or universal or site.get('order_issuer') or ''}"
+    return ""
 
 
 @function("field")
@@ -95,9 +100,7 @@ def numbers_and_issuers(ids: list[Field], *, site: Site) -> list[str]:
     >>> run("numbers_and_issuers", "A100^RIS~A101^RIS")
     ['A100^RIS', 'A101^RIS']
     """
-    parts = [one.run(1, 3) for one in ids]
-    other = site.get("order_issuer") or ""
-    return [f"{number}^{namespace or universal or other}" for number, namespace, universal in parts if number]
+    return [found for one in ids if (found := number_and_issuer([one], site=site))]
 
 
 @function("field")
@@ -124,8 +127,12 @@ def system_of(name: str, universal: str, kind: str, site: Site) -> str:
         return str(known)
     if universal.isascii() and universal.replace(".", "").isdigit():
         return f"urn:oid:{universal}"
-    own = name or universal or kind
-    return f"urn:radbridge:{quote(str(site.get('name', '')), safe='')}:{quote(own, safe='')}"
+    return _own_system(str(site.get("name", "")), name or universal or kind)
+
+
+@lru_cache(maxsize=1024)
+def _own_system(site: str, name: str) -> str:
+    return f"urn:radbridge:{quote(site, safe='')}:{quote(name, safe='')}"
 
 
 def _pairs(ids: list[Field], form: str, kind: str, site: Site) -> list[tuple[str, str, str]]:

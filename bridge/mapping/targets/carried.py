@@ -82,5 +82,5 @@ _DELIMITERS = (("MSH", 1), ("MSH", 2))
 def mark(read: set[int], scope: Scope, used: Iterable[Use]) -> None:
     """Note which segments lines read from in this scope."""
     for level, name, every in used:
-        found = (scope if level is None else scope.at(level)).view.segments(name)
-        read.update(one.number for one in (found if every else found[:1]))
+        found = (scope if level is None else scope.at(level)).view.numbers(name)
+        read.update(found if every else found[:1])

@@ -60,12 +60,15 @@ def _pattern(vr: str, limit: int, pattern: re.Pattern[str], what: str, fix: str)
     return validate
 
 
+_whole_name = _text("PN", 200)
+
+
 def _name(text: str) -> Problem | None:
     if len(text) > 64 and any(len(group) > 64 for group in text.split("=")):
         return _too_long(text, "PN", 64)
-    if text.count("=") > 2 or any(group.count("^") > 4 for group in text.split("=")):
+    if text.count("=") > 2 or (text.count("^") > 4 and any(group.count("^") > 4 for group in text.split("="))):
         return "has more parts than a DICOM name (PN)", "send family, given, middle, prefix and suffix"
-    return _text("PN", 200)(text)
+    return _whole_name(text)
 
 
 def _unsigned(text: str) -> Problem | None:
@@ -109,9 +112,11 @@ class Attribute:
 
     def fitter(self) -> Callable[[Any], Any]:
         """:meth:`fit`, quick for the plain text that most values are."""
-        if self.vr == "SQ" or self.several:
-            return self.fit
+        if self.vr == "SQ":
+            return self._items
         validate, fit = VALIDATORS[self.vr], self.fit
+        if self.several:
+            return lambda value: [value] if isinstance(value, str) and validate(value) is None else fit(value)
         return lambda value: value if isinstance(value, str) and validate(value) is None else fit(value)
 
     def fit(self, value: Any) -> Any:
@@ -135,10 +140,10 @@ class Attribute:
         return text
 
     def _items(self, value: Any) -> list[dict[str, Any]]:
-        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        if not isinstance(value, list) or set(map(type, value)) - {dict}:
             fix = "use a function that gives items, such as code_items, or name an attribute inside it"
             raise MappingError(f"{self.keyword} is a sequence, not a text", fix=fix, kind="settings")
-        return [{keyword: known(keyword).fit(one) for keyword, one in item.items()} for item in value]
+        return [{keyword: _fitter(keyword)(one) for keyword, one in item.items()} for item in value]
 
 
 def attribute(text: str, place: Place, findings: Findings) -> Attribute | None:
@@ -165,6 +170,11 @@ def known(keyword: str) -> Attribute:
     tag = datadict.tag_for_keyword(keyword)
     assert tag is not None, keyword
     return Attribute((), keyword, datadict.dictionary_VR(tag), datadict.dictionary_VM(tag) != "1")
+
+
+@cache
+def _fitter(keyword: str) -> Callable[[Any], Any]:
+    return known(keyword).fitter()
 
 
 @cache

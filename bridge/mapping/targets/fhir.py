@@ -18,7 +18,6 @@ from bridge.mapping.targets.tree import LINK_KEYS, Branch, Leaf, grow, is_link
 from bridge.yamlfile import suggest
 
 _KEYS = ("resource", "as", "each", "when", "let", "identify", "write", "set")
-_EMPTY: tuple[Any, ...] = ("", None, [], {})
 
 
 @dataclass(slots=True)
@@ -137,7 +136,8 @@ def _compile_identify(data: Any, place: Place, names: Names) -> tuple[str, Sourc
 def _find(resource: _Resource, scope: Scope) -> list[_Made]:
     """Every occurrence of a resource in the message, identified."""
     made: list[_Made] = []
-    for number, (key, view) in enumerate(slices(scope.message, resource.each, whole=False), start=1):
+    found = slices(scope.message, resource.each, whole=False, split=scope.split)
+    for number, (key, view) in enumerate(found, start=1):
         inner = scope.inner(view, number)
         if resource.when is not None and not resource.when(inner):
             continue
@@ -172,18 +172,24 @@ def _branch(branch: Branch, names: Names, target: _Target, *, root: bool = False
 
     In a list, an item that is a list itself adds all its items.
     """
-    parts = [(key, _part(part, names, target)) for key, part in branch.parts.items()]
-    dynamic = any(part.dynamic for _, part in parts)
+    compiled = [(key, _part(part, names, target)) for key, part in branch.parts.items()]
+    dynamic = any(part.dynamic for _, part in compiled)
     repeats = any(isinstance(key, int) for key in branch.parts)
+    parts = [(key, part.read, part.dynamic) for key, part in compiled]
 
     def read(one: _Made, links: _Links) -> Any:
-        found = [(key, part.read(one, links), part.dynamic) for key, part in parts]
-        if dynamic and not root and all(value in _EMPTY for _, value, depends in found if depends):
+        found, kept = {}, root or not dynamic
+        for key, read_part, depends in parts:
+            value = read_part(one, links)
+            if value or value == 0:
+                found[key] = value
+                kept = kept or depends
+        if not kept:
             return {}
         if repeats:
-            lists = [value if isinstance(value, list) else [value] for _, value, _ in found]
-            return [value for some in lists for value in some if value not in _EMPTY]
-        return {key: value for key, value, _ in found if value not in _EMPTY}
+            lists = [value if isinstance(value, list) else [value] for value in found.values()]
+            return [value for some in lists for value in some if value or value == 0]
+        return found
 
     return _Element(read, dynamic)
 
@@ -194,10 +200,13 @@ def _part(part: Branch | Leaf, names: Names, target: _Target) -> _Element:
     wrong = problem(target.kind, part.path)
     if wrong:
         names.findings.report(part.place, *wrong)
+    label = target.kind + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in part.path)
     if is_link(part.data):
-        return _link(part, names, target)
+        link = _link(part, names, target)
+        if names.watch is not None:
+            link.read = names.watch.act(part.place, label, "ref", link.read, lambda made, one, links: (one.scope, made))
+        return link
     if isinstance(part.data, str | dict):
-        label = target.kind + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in part.path)
         source = compile_source(part.data, part.place, names, label)
         constant = isinstance(part.data, dict) and "value" in part.data
         return _Element(lambda one, links: source.read(one.scope), dynamic=not constant)

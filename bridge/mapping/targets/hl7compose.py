@@ -10,7 +10,7 @@ from bridge.errors import CodecError, MappingError
 from bridge.mapping.place import Place
 from bridge.mapping.refs import Names
 from bridge.mapping.scope import Made, Make, Scope
-from bridge.mapping.targets.hl7draft import Book, Draft, Part, Write, compile_parts
+from bridge.mapping.targets.hl7draft import Book, Draft, Part, Write, compile_parts, watched
 from bridge.mapping.targets.hl7segment import compile_segment
 from bridge.mapping.targets.hl7words import SEGMENT, listed, pairs, path_at
 
@@ -160,4 +160,4 @@ def _compile_copy(item: dict[str, Any], place: Place, outer: Names, book: Book) 
                 if name in exact or is_other(name, number, draft):
                     draft.add(name, draft.as_sent(number, book.up_to.get(name, 0)))
 
-    return write
+    return watched(write, "copy", " ".join(name for name, _ in wanted), place, names)

@@ -101,6 +101,17 @@ def compile_parts(item: dict[str, Any], place: Place, names: Names, *, whole: bo
     return parts
 
 
+def watched(write: Write, word: str, target: str, place: Place, names: Names) -> Write:
+    """An item of a message; a trace shows the segments that it adds, as they begin."""
+    if names.watch is None:
+        return write
+
+    def look(made: None, part: Part, draft: Draft) -> tuple[Scope, list[str]]:
+        return part.scope, [line.decode(draft.source.codec, "replace") for line in draft.lines]
+
+    return names.watch.act(place, target, word, write, look)
+
+
 def _cut(
     view: View, anchors: Sequence[str], before: list[int] | None, draft: Draft, whole: bool
 ) -> Iterator[tuple[View, Sequence[int]]]:

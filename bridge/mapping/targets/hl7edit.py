@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bridge.codecs.er7 import NULL
-from bridge.codecs.hl7v2 import View, parse
+from bridge.codecs.hl7v2 import Hl7Message, View, parse
 from bridge.codecs.paths import Path
 from bridge.errors import CodecError, MappingError
 from bridge.mapping.conditions import Check, compile_check
@@ -34,6 +34,12 @@ class _Changes:
     put: list[tuple[str, str]] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
     removed: set[tuple[str, int]] = field(default_factory=set)
+
+    def told(self, message: Hl7Message) -> list[str]:
+        """What they are so far, for a trace; a copy by what it brings."""
+        copies = [message.get(source) for source, _ in self.copied if message.get(source)]
+        lists = (self.added, [er7 for _, er7 in self.survivors], copies, [text for _, text in self.put], self.deleted)
+        return [*(one for some in lists for one in some), *(name for name, _ in self.removed)]
 
 
 _Step = Callable[[Scope, _Changes], None]
@@ -89,18 +95,32 @@ def _compile_item(item: Any, place: Place, outer: Names) -> _Edit:
     each = compile_anchors(item["each"], place.child("each"), names) if "each" in item else ()
     when = compile_check(item["when"], place.child("when"), names) if "when" in item else None
     steps: list[_Step] = []
-    steps += [_adder(name) for name, _ in listed(item, "add", place) if _is_segment(name, place, names)]
+    for name, here in listed(item, "add", place):
+        if _is_segment(name, place, names):
+            steps += _watched([_adder(name)], "add", name, here, names)
     for name, here in listed(item, "surviving", place):
-        steps += _survivors(name, here, names)
+        steps += _watched(_survivors(name, here, names), "surviving", name, here, names)
     for target, source, here in pairs(item, "copy", place, names):
-        steps += _copier(target, source, here, names)
+        steps += _watched(_copier(target, source, here, names), f"copy {source}", target, here, names)
     for target, line, here in pairs(item, "set", place, names):
         steps += _setter(target, line, here, names)
     for target, table, here in pairs(item, "translate", place, names):
-        steps += _translator(target, table, here, names)
+        steps += _watched(_translator(target, table, here, names), "translate", target, here, names)
     for name, here in listed(item, "remove", place):
-        steps += _remover(name, here, names)
+        steps += _watched(_remover(name, here, names), "remove", name, here, names)
     return _Edit(each, when, steps)
+
+
+def _watched(steps: list[_Step], word: str, target: str, place: Place, names: Names) -> list[_Step]:
+    """The steps of one line; of ``set:``, the source line itself is watched."""
+    if names.watch is None:
+        return steps
+    watch = names.watch
+
+    def look(made: None, scope: Scope, changes: _Changes) -> tuple[Scope, list[str]]:
+        return scope, changes.told(scope.message)
+
+    return [watch.act(place, target, word, step, look) for step in steps]
 
 
 def _is_segment(name: str, place: Place, names: Names) -> bool:
@@ -126,8 +146,7 @@ def _survivors(name: str, place: Place, names: Names) -> list[_Step]:
         names.findings.report(place, "`surviving` is about whole fields of patient identifiers", "for example PID-3")
 
     def survive(scope: Scope, changes: _Changes) -> None:
-        mine = [segment.number for segment in scope.view.segments(path.segment)]
-        changes.survivors += survivors(scope, path, mine)
+        changes.survivors += survivors(scope, path, scope.view.numbers(path.segment))
 
     return [survive]
 
@@ -182,9 +201,7 @@ def _remover(name: str, place: Place, names: Names) -> list[_Step]:
     if SEGMENT.fullmatch(name):
 
         def drop(scope: Scope, changes: _Changes) -> None:
-            every = [one.number for one in scope.message.segments(name)]
-            mine = scope.view.segments(name)
-            changes.removed |= {(name, every.index(one.number) + 1) for one in mine}
+            changes.removed |= {(name, scope.message.ordinal(one)) for one in scope.view.numbers(name)}
 
         return [drop]
     path = path_at(name, place, names)
@@ -199,8 +216,8 @@ def _placed(path: Path, scope: Scope) -> str:
     mine = view.occurrences(path)
     if not mine:
         return path.text
-    every = [one.number for one in scope.message.segments(path.segment)]
-    return path.at(every.index(mine[0]) + 1) if path.groups or len(every) > 1 else path.text
+    several = len(scope.message.numbers(path.segment)) > 1
+    return path.at(scope.message.ordinal(mine[0])) if path.groups or several else path.text
 
 
 def _apply(scope: Scope, changes: _Changes) -> bytes:

@@ -14,7 +14,7 @@ from bridge.mapping.refs import Names, PathRef, ValueRef, compile_refs
 from bridge.mapping.scope import Scope
 from bridge.mapping.sources import compile_source
 from bridge.mapping.targets.carried import Use, mark, uses
-from bridge.mapping.targets.hl7draft import Book, Draft, Part, Write, compile_parts
+from bridge.mapping.targets.hl7draft import Book, Draft, Part, Write, compile_parts, watched
 from bridge.mapping.targets.hl7words import SEGMENT, listed, pairs, path_at
 
 _HEADER = (7, 9, 10, 11, 12, 18)
@@ -51,14 +51,14 @@ def compile_segment(item: dict[str, Any], place: Place, outer: Names, book: Book
     def write(part: Part, draft: Draft) -> None:
         for inner in parts(part, draft):
             scope = inner.scope
-            base = next(iter(scope.view.segments(origin)), None) if origin else None
+            base = next(iter(scope.view.numbers(origin)), None) if origin else None
             found = [(change, *change.read(scope)) for change in changes]
             if base is None and not always and not any(value and change.counts for change, _, value in found):
                 continue
             mark(draft.read, scope, used)
             line = name.encode()
             if base is not None:
-                line += draft.as_sent(base.number, limit)[3:]
+                line += draft.as_sent(base, limit)[3:]
                 for path in removed:
                     line = _without(line, path, draft.source.delimiters)
             elif name == "MSH":
@@ -69,7 +69,7 @@ def compile_segment(item: dict[str, Any], place: Place, outer: Names, book: Book
                     at = change.path.text if which == 1 else f"{name}({which}){change.path.text[3:]}"
                     draft.changes.append((kind, at, value))
 
-    return write
+    return watched(write, "segment", name, place, names)
 
 
 def _origin(item: dict[str, Any], name: str, place: Place, names: Names, book: Book) -> str:
@@ -115,7 +115,10 @@ def _changes(
             names.findings.report(here, "`copy` takes places of the message", "for example `IPC-1: OBR-18`")
         _use(uses(refs), book, used)
         if path is not None:
-            found.append(_Change(path, here, _copier([ref.text for ref in refs])))
+            read = _copier([ref.text for ref in refs])
+            if names.watch is not None:
+                read = names.watch.act(here, text, f"copy {source}", read, _copied)
+            found.append(_Change(path, here, read))
     for text, line, here in pairs(item, "set", place, names):
         path = _target(text, name, here, names)
         value = compile_source(line, here, names, text)
@@ -126,6 +129,11 @@ def _changes(
     for at, change in enumerate(found):
         _no_overlap(change.path, change.place, found[:at], names)
     return found
+
+
+def _copied(made: tuple[str, str] | None, scope: Scope) -> tuple[Scope, str | None]:
+    """What a trace shows of a copy."""
+    return scope, made[1] if made else None
 
 
 def _use(found: Iterator[tuple[Use, Path]], book: Book, used: dict[Use, None]) -> None:

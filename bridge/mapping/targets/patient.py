@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from bridge.codecs.hl7v2 import NULL
@@ -40,6 +41,7 @@ def compile_patients(own: dict[str, Any], targets: dict[Any, Any], place: Place,
     inside = names.inner()
     when = compile_check(block["when"], here.child("when"), inside) if "when" in block else None
     refs = compile_refs(block["identifiers"], here.child("identifiers"), inside)
+    find = _finder(refs, here.child("identifiers"), inside)
     lines = _lines(targets, place, inside)
 
     def render(scope: Scope) -> Made:
@@ -48,7 +50,7 @@ def compile_patients(own: dict[str, Any], targets: dict[Any, Any], place: Place,
         meant = [inner for inner in scopes if when is None or when(inner)]
         if len(meant) < len(scopes):
             scope.note("what the message says of a patient changes nothing in the worklist")
-        patients = tuple(_update(refs, lines, inner) for inner in meant)
+        patients = tuple(_update(find(inner), lines, inner) for inner in meant)
         return Made(WorklistDocument(patients=patients).to_json())
 
     return render
@@ -67,13 +69,24 @@ def _lines(targets: dict[Any, Any], place: Place, names: Names) -> _Lines:
     return lines
 
 
-def _update(refs: list[Ref], lines: _Lines, scope: Scope) -> PatientUpdate:
-    fields = next((found for ref in refs if (found := ref.fields(scope))), [])
-    named = [(one.text(1), one.text(4, 1) or one.text(4, 2)) for one in fields]
-    patients = tuple(dict.fromkeys(f"{number}^{issuer}" for number, issuer in named if number))
-    if not patients:
-        at = next((path.text for ref in refs for _, path in ref.paths(scope)), "PID-3")
-        raise MappingError("the patient has no identifier", at=at, fix=f"send {at}", kind="required")
+def _finder(refs: list[Ref], place: Place, names: Names) -> Callable[[Scope], tuple[str, ...]]:
+    """What finds the identifiers of a patient, each as ``number^issuer``."""
+
+    def find(scope: Scope) -> tuple[str, ...]:
+        fields = next((found for ref in refs if (found := ref.fields(scope))), [])
+        named = [(one.text(1), one.text(4, 1) or one.text(4, 2)) for one in fields]
+        patients = tuple(dict.fromkeys(f"{number}^{issuer}" for number, issuer in named if number))
+        if not patients:
+            at = next((path.text for ref in refs for _, path in ref.paths(scope)), "PID-3")
+            raise MappingError("the patient has no identifier", at=at, fix=f"send {at}", kind="required")
+        return patients
+
+    if names.watch is None:
+        return find
+    return names.watch.act(place, "identifiers", "", find, lambda made, scope: (scope, made and list(made)))
+
+
+def _update(patients: tuple[str, ...], lines: _Lines, scope: Scope) -> PatientUpdate:
     identity = scope.context.get(CONTEXT) or {}
     retired = tuple(sorted(key for key, known in identity.items() if known["survivor"] in patients))
     attributes: dict[str, Any] = {}

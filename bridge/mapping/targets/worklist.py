@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from bridge.codecs.paths import compile_path
 from bridge.errors import MappingError
 from bridge.mapping.place import Place
 from bridge.mapping.refs import Names, where
-from bridge.mapping.scope import Made, Make, Scope
+from bridge.mapping.scope import Made, Make, Read, Scope
 from bridge.mapping.slices import compile_anchors, slices
 from bridge.mapping.sources import Source, compile_names, compile_source
 from bridge.mapping.targets.appointment import compile_appointments
 from bridge.mapping.targets.dicom import Attribute, attribute
 from bridge.mapping.targets.patient import compile_patients
+from bridge.mapping.targets.performed import compile_performed
 from bridge.model import StepStatus, UnknownOrder, WorklistDocument, WorklistStep, WorklistUpdate
 from bridge.yamlfile import suggest
 
@@ -53,8 +54,8 @@ class _Steps:
     """The compiled ``step:`` block and the lines of the attributes."""
 
     each: tuple[str, ...]
-    lines: list[tuple[Attribute, Source, bool]]
-    """Each attribute, its source, and whether it may not be empty."""
+    lines: list[tuple[Attribute, Source, Read, bool]]
+    """Each attribute, its source and what reads it, and whether it may not be empty."""
     naming: list[tuple[Attribute, Source]]
     """``named:``, what a message itself says of which step it means."""
 
@@ -68,6 +69,8 @@ def compile_worklist(data: dict[str, Any], place: Place, names: Names) -> Make:
     targets = {key: value for key, value in data.items() if key not in own}
     if "patient" in data:
         return compile_patients(own, targets, place, names)
+    if "performed" in data:
+        return compile_performed(own, targets, place, names)
     if "appointment" in data:
         return compile_appointments(own, targets, place, names, _identifiers)
     names.findings.unknown_keys(own, _HEAD, place)
@@ -123,8 +126,8 @@ def _compile_steps(data: Any, targets: dict[Any, Any], place: Place, names: Name
     here = place.child("step")
     block = _block(data, _STEP, here, names)
     compile_names(block.get("let"), here.child("let"), names)
-    lines = [(target, source, str(target) in TYPE_1) for target, source in _lines(targets, place, names)]
-    written = {str(target) for target, _, _ in lines}
+    lines = [(one, source, source.read, str(one) in TYPE_1) for one, source in _lines(targets, place, names)]
+    written = {str(target) for target, *_ in lines}
     for wanted in TYPE_1:
         if wanted not in written:
             names.findings.report(place, f"no line for `{wanted}`, which every worklist item needs", f"add `{wanted}:`")
@@ -162,7 +165,7 @@ def _update(order: _Order, steps: _Steps, scope: Scope) -> WorklistUpdate | None
     found = tuple(f"{kind}:{number}" for kind, source in order.identifiers if (number := source.read(scope)))
     if not found:
         raise order.identifiers[0][1].missing(scope, "the order has no number")
-    status = _enum(StepStatus, word, order.status, scope)
+    status = _enum(_STATES, word, order.status, scope)
     if status is StepStatus.SCHEDULED:
         rendered = [_render_step(steps, inner) for inner in _step_scopes(steps, scope)]
     else:
@@ -173,17 +176,21 @@ def _update(order: _Order, steps: _Steps, scope: Scope) -> WorklistUpdate | None
         status,
         tuple(rendered),
         known_only=order.change.read(scope) in ("yes", True),
-        if_unknown=_enum(UnknownOrder, order.if_unknown.read(scope) or "create", order.if_unknown, scope),
+        if_unknown=_enum(_POLICIES, order.if_unknown.read(scope) or "create", order.if_unknown, scope),
         notes=tuple(scope.notes[before:]),
     )
 
 
-def _enum(kind: Any, word: Any, source: Source, scope: Scope) -> Any:
-    known = [one.value for one in kind if one is not StepStatus.WAITING]
+_STATES = {one.value: one for one in StepStatus if one is not StepStatus.WAITING}
+_POLICIES = {one.value: one for one in UnknownOrder}
+E = TypeVar("E")
+
+
+def _enum(known: Mapping[str, E], word: Any, source: Source, scope: Scope) -> E:
     if word not in known:
         what = f"`{word}` is none of {', '.join(known)}"
         raise source.error(scope, what, "correct the table or the mapping", "code")
-    return kind(word)
+    return known[word]
 
 
 def _step_scopes(steps: _Steps, scope: Scope) -> list[Scope]:
@@ -195,13 +202,15 @@ def _render_step(steps: _Steps, scope: Scope) -> WorklistStep:
     """All attributes of one step. An error names the first fault, and where there are more."""
     attributes: dict[str, Any] = {}
     faults: list[MappingError] = []
-    for target, source, needed in steps.lines:
+    for target, source, read, needed in steps.lines:
         try:
-            value = source.read(scope)
+            value = read(scope)
         except MappingError as error:
             faults.append(error)
             continue
-        if value:
+        if value and not target.path:
+            attributes[target.keyword] = value
+        elif value:
             _put(attributes, target, value)
         elif needed:
             faults.append(source.missing(scope, f"{target.keyword} is missing, and every worklist item needs it"))

@@ -1,4 +1,4 @@
-"""The first schema: as declared, until the first release freezes it here."""
+"""The first schema: as declared, until the first release freezes it here. Its name changes with it until then."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from alembic import op
 
 from bridge.store.schema import PARTITIONED, metadata
 
-revision = "0001"
+revision = "0001_preview2"
 down_revision = None
 
 

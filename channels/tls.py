@@ -1,4 +1,4 @@
-"""TLS for MLLP channels (IETF BCP 195 as the platform's OpenSSL has it; IHE ATNA "Secure Node" asks for both sides)."""
+"""TLS for channels (IETF BCP 195 as the platform's OpenSSL has it; IHE ATNA "Secure Node" asks for both sides)."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ class TlsSettings(BaseModel):
         """Raises BridgeError naming the setting when the files cannot be used."""
         try:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
             if self.certificate or server:
                 context.load_cert_chain(self.certificate or "", self.key)
             if self.ca:
