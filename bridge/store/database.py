@@ -18,6 +18,17 @@ LOG_LIMIT = 128 << 20
 """SQLite: bytes to which the write-ahead log is cut when it starts again, after a reader let it grow."""
 
 
+SILENCE = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 8000,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 2,
+}
+"""libpq's patience with a PostgreSQL host that a network has swallowed: some seconds, not the system's many minutes.
+What the database's address says of these goes before."""
+
+
 class now_ms(FunctionElement[int]):  # noqa: N801 - it reads as an SQL function
     """The database's clock, in milliseconds since the epoch. Leases and retries are decided on it."""
 
@@ -48,8 +59,9 @@ class Database:
             self.writer = _sqlite(self.url, "BEGIN IMMEDIATE", synchronous, size=2)
             self.reader = _sqlite(self.url, "BEGIN", synchronous, size=8)
         else:
-            self.writer = create_engine(self.url, pool_size=4, pool_pre_ping=True)
-            self.reader = create_engine(self.url, pool_size=8, pool_pre_ping=True)
+            patience = {name: value for name, value in SILENCE.items() if name not in self.url.query}
+            self.writer = create_engine(self.url, pool_size=4, pool_pre_ping=True, connect_args=patience)
+            self.reader = create_engine(self.url, pool_size=8, pool_pre_ping=True, connect_args=patience)
             event.listen(self.writer, "connect", _bound_silence)
 
     def close(self) -> None:

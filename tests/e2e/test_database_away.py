@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from bridge.errors import StoreUnavailable
+from bridge.store.store import Store
 from tests.rigs import laws
 from tests.rigs.engine import Node, until, write_site
 from tests.rigs.postgres import Postgres
@@ -95,6 +98,14 @@ async def test_while_the_database_is_away_senders_are_told_to_come_again(
         sender.close()
         await until(lambda: len(here.pacs.ids) == 3, "all three", here.node)
     assert [arrival.id for arrival in here.pacs.arrivals] == ["C1", "C2", "C3"]
+
+
+def test_a_database_host_that_says_nothing_is_given_up_and_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        with pytest.raises(StoreUnavailable) as caught:
+            Store(f"postgresql+psycopg://radbridge@127.0.0.1:{port}/radbridge")
+    assert str(port) in caught.value.at and "timeout" in caught.value.what
 
 
 async def test_a_database_that_refuses_for_a_while_stops_nothing_for_good(tmp_path: Path, postgres_url: str) -> None:
