@@ -135,7 +135,10 @@ def birth_place(places: list[Field]) -> list[dict[str, Any]]:
     return []
 
 
-_BODY = re.compile(rb"<(?:\w+:)?nonXMLBody\b.{0,2000}?\bmediaType\s*=\s*[\"']([\w/+.-]{1,60})[\"']", re.DOTALL)
+_BODY = re.compile(rb"<(?:\w{1,60}:)?nonXMLBody\b")
+_MEDIA_TYPE = re.compile(rb"\bmediaType\s{0,9}=\s{0,9}[\"']([\w/+.-]{1,60})[\"']")
+_NEAR = 2000
+"""Bytes after the start of the body in which its media type is looked for."""
 _FORMATS = {
     "application/pdf": "urn:ihe:iti:xds-sd:pdf:2008",
     "text/plain": "urn:ihe:iti:xds-sd:text:2008",
@@ -160,7 +163,9 @@ def cda_content(documents: list[Field]) -> list[dict[str, Any]]:
     """
     found = []
     for content in attachments(documents, inside="attachment"):
-        body = _BODY.search(base64.b64decode(content["attachment"]["data"]))
-        code = _FORMATS.get(body[1].decode().lower()) if body else None
+        document = base64.b64decode(content["attachment"]["data"])
+        body = _BODY.search(document)
+        kind = _MEDIA_TYPE.search(document, body.end(), body.end() + _NEAR) if body else None
+        code = _FORMATS.get(kind[1].decode().lower()) if kind else None
         found.append({**content, "format": {"system": _FORMAT_SYSTEM, "code": code}} if code else content)
     return found
