@@ -208,7 +208,7 @@ async def test_a_mistake_in_a_mapping_is_found_in_its_own_file(hospital: Hospita
     ran = await hospital.run("check", "--json")
 
     assert ran.code == 2
-    assert [(one["file"], one["line"]) for one in ran.json["findings"]] == [("mappings/to-pacs.yaml", 1)]
+    assert ("mappings/to-pacs.yaml", 1) in [(one["file"], one["line"]) for one in ran.json["findings"]]
 
 
 async def test_cases_that_hold_pass(hospital: Hospital, workshop: Path) -> None:
@@ -575,7 +575,7 @@ async def test_everything_can_be_seen_and_ordered_while_the_engine_is_dead(hospi
     assert str(hl7.parse(hospital.pacs.received[-1]).segment("OBX")[5]) == "Nothing seen, as R1 says."
 
 
-async def test_looking_works_while_a_mapping_is_broken(hospital: Hospital, workshop: Path) -> None:
+async def test_looking_and_replaying_work_while_a_mapping_on_disk_is_broken(hospital: Hospital, workshop: Path) -> None:
     async with hospital.open():
         await send_with_hl7(hospital.mllp, order("O1", "P1", 1).data)
     (workshop / "to-pacs.yaml").write_text("target: hl7v2\nmessages: [ORM^O01]\nedits: nonsense\n")
@@ -584,7 +584,7 @@ async def test_looking_works_while_a_mapping_is_broken(hospital: Hospital, works
     replayed = await hospital.run("replay", "--message", "01", "--yes")
 
     assert waiting.json["lanes"][0]["pending"] == 1
-    assert replayed.code == 2
+    assert replayed.code == 0 and "with to-pacs" in replayed.out
 
 
 # ---- worklist, bench
