@@ -4,7 +4,7 @@
 
 CONFIG ?= config/bridge.yaml
 TESTS ?= tests
-WORKERS ?= 2
+WORKERS ?= 3
 export PYTHON
 
 .PHONY: run test lint
