@@ -8,7 +8,7 @@ from ipaddress import IPv6Address, ip_address
 import structlog
 from pydantic import ByteSize, Field, IPvAnyNetwork
 
-from bridge.asgi import listen_on
+from bridge.listening import listen_on
 from bridge.ports import Address, Duration, HostPort, PeerBook, Receive, Services, SourceSettings
 from channels.mllp_connection import Connection
 from channels.tls import Certificates, TlsSettings

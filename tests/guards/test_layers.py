@@ -19,6 +19,7 @@ HOMES = {
     "bridge.yamlfile": "values",
     "bridge.settings": "values",
     "bridge.asgi": "values",
+    "bridge.listening": "values",
     "bridge.codecs": "pure",
     "bridge.mapping": "pure",
     "bridge.lint": "pure",
