@@ -75,6 +75,9 @@ def _several(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+Names = Annotated[tuple[str, ...], BeforeValidator(_several)]
+"""A list of names; one alone needs no brackets."""
+
 Address = Annotated[
     HostPort,
     BeforeValidator(_host_port),
@@ -126,7 +129,7 @@ class SourceSettings(ChannelSettings):
     validation: Literal["off", "warn", "strict"] = Field(default="off", alias="validate")
     """What follows from faults in a message, by HL7's structures, cardinalities and data types (hl7apy) and by
     `profile`: ``strict`` refuses it and tells the sender all of them, ``warn`` keeps them among its warnings."""
-    profile: Annotated[tuple[str, ...], BeforeValidator(_several)] = ()
+    profile: Names = ()
     """Profiles of the mappings folder that say what this sender has to send."""
     structure: bool = True
     """``false``: judged by `profile` alone, without the tens of milliseconds that HL7's structures take."""

@@ -22,7 +22,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from bridge.codecs.dicom import CHARSET_TAG, Encoding, all_of, entry, tag_name, write
 from bridge.codecs.dicom_match import texts
-from bridge.codecs.dicom_query import UNREADABLE
+from bridge.codecs.dicom_values import UNREADABLE
 from bridge.errors import CodecError
 from bridge.model import StepStatus, WorklistStep, WorklistUpdate
 

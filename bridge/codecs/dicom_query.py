@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -10,13 +9,13 @@ from io import BytesIO
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag, tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.errors import BytesLengthException
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
 
 from bridge.codecs.dicom import CHARSET_TAG, tag_name
 from bridge.codecs.dicom_match import Between, Exact, Key, canonical, parse_tests
 from bridge.codecs.dicom_text import decode_text, is_charset
+from bridge.codecs.dicom_values import UNREADABLE
 from bridge.errors import CodecError
 
 SUPPORTED = frozenset(
@@ -53,12 +52,6 @@ SUPPORTED = frozenset(
     """.split()  # noqa: SIM905 - a table reads better
 )
 """Keys that an order, an appointment or a patient can fill (PS3.4 table K.6-1); any other makes the answer FF01."""
-
-UNREADABLE = (
-    BytesLengthException, EOFError, LookupError, NotImplementedError, OSError, RecursionError, TypeError, ValueError,
-    struct.error,
-)  # fmt: skip
-"""What pydicom raises for bytes that are no data set."""
 
 _STEP = "ScheduledProcedureStepSequence"
 _CONSOLE = (

@@ -271,7 +271,7 @@ def _message_start(raw: bytes) -> int:
         start += 1
     head = raw[start : start + 3]
     if head in (b"FHS", b"BHS"):
-        fix = "send the messages of the batch one by one"
+        fix = "send its messages one by one, and no empty batch"
         raise CodecError("a batch, not a message", at=head.decode(), fix=fix, kind="message_type")
     if head == b"MSH":
         return start

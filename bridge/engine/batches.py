@@ -23,7 +23,8 @@ class Batches:
     """Stands before ``receive``: a message passes, a batch is cut. One bad message does not sink the others.
 
     The reply to a batch is positive when every message was taken; its error is the first one's, of those that could
-    not be stored before the others, so that its sender comes again. ``one_by_one``: each waits for the one before.
+    not be stored before the others, so that its sender comes again. A batch without messages has a row of its own.
+    ``one_by_one``: each waits for the one before.
     """
 
     def __init__(self, receive: Receive, *, one_by_one: bool, clock: Callable[[], float] = time.time) -> None:
@@ -36,6 +37,9 @@ class Batches:
     async def _each(self, inbound: Inbound) -> Reply:
         cut = split(inbound.data)
         messages, replies = cut.messages, list[Reply]()
+        empty = None if messages else await self._receive(inbound)
+        if empty and not empty.message:
+            return empty
         for start in range(0, len(messages), self._at_once):
             some = messages[start : start + self._at_once]
             replies += await asyncio.gather(*(self._receive(Inbound(data, inbound.peer)) for data in some))
@@ -46,6 +50,6 @@ class Batches:
             zoned = datetime.fromtimestamp(now).astimezone()
             body = answer(cut, answers, control_id=new_id(now)[-16:], now=zoned)
         errors = sorted((reply for reply in replies if reply.error), key=lambda reply: bool(reply.message))
-        first = replies[0].message if replies else ""
+        first = (empty or replies[0]).message
         duplicate = bool(replies) and all(reply.duplicate for reply in replies)
         return Reply(not errors, first, body, errors[0].error if errors else None, duplicate)

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, SerializeAsAny
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from bridge.ports import Address, ChannelSettings, Duration, HostPort, LocalPath
+from bridge.ports import Address, ChannelSettings, Duration, HostPort, LocalPath, Names
 from bridge.yamlfile import suggest
 
 
@@ -25,10 +25,6 @@ def _timezone(name: str) -> str:
     except (ZoneInfoNotFoundError, ValueError, OSError):
         near = suggest(name, available_timezones())
         raise ValueError(near or "write a zone of the IANA list, such as Europe/Paris") from None
-
-
-def _several(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
 
 
 def _store_url(url: str) -> str:
@@ -51,7 +47,7 @@ class Site(_Block):
     """Assigning authority (CX-4) of the patient identifier to use; empty: the first one in the message."""
     order_issuer: str = ""
     """Assigning authority of order numbers and accession numbers that carry none."""
-    name_type: Annotated[tuple[str, ...], BeforeValidator(_several)] = ()
+    name_type: Names = ()
     """Name types (XPN-7, HL7 table 0200) in order of preference, such as [D, L]; empty: the first in the message."""
     authorities: dict[str, str] = {}
     """Identifier system (a URI, or urn:oid:...) of each assigning authority, for FHIR."""

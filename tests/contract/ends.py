@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,7 @@ class ModalitySender(Sender):
     brings = False
 
 
-class Receiver:
+class Receiver(ABC):
     """What an outbound channel brings messages to. It may be away (not open), or silent (takes, answers nothing)."""
 
     format = "hl7v2"
@@ -116,14 +117,15 @@ class Receiver:
         self.silent = False
         self._taken: list[bytes] = []
 
+    @abstractmethod
     def settings(self) -> dict[str, Any]:
-        raise NotImplementedError
+        """Of the channel that is to reach it."""
 
-    async def open(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def open(self) -> None: ...
 
-    async def close(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def close(self) -> None: ...
 
     def received(self) -> list[bytes]:
         """What arrived, in the sequence of arrival; as the sender was given it."""

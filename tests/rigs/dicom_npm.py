@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.rigs.npm import installed
+from tests.rigs.npm import started, told
 
 _HERE = Path(__file__).with_name("dicom_npm")
 _OURS = b"{"
@@ -23,41 +23,29 @@ async def tell(port: int, *events: Told, **more: Any) -> list[dict[str, Any]]:
 
     ``more``: calling, called, and for TLS the files ca, certificate and key.
     """
-    process = await _start({"port": port, "events": events, **more})
-    try:
-        said, complained = await asyncio.wait_for(process.communicate(), 60)
-    except TimeoutError:
-        process.kill()
-        raise
-    assert process.returncode == 0, complained.decode()
-    return [json.loads(line) for line in said.splitlines() if line.startswith(_OURS)]
+    lines = await told(_HERE, "mpps.mjs", {"port": port, "events": events, **more})
+    return [json.loads(line) for line in lines if line.startswith(_OURS)]
 
 
 @asynccontextmanager
 async def receiver(port: int, **more: Any) -> AsyncIterator[list[dict[str, Any]]]:
     """A receiver of performed steps, which takes them all; what it was told so far. ``more`` as in :func:`tell`."""
-    process = await _start({"listen": port, **more})
+    process = await started(_HERE, "mpps.mjs", {"listen": port, **more})
     assert process.stdout is not None
     line = await asyncio.wait_for(process.stdout.readline(), 60)
     assert line.startswith(b"listening "), line
-    told: list[dict[str, Any]] = []
+    heard: list[dict[str, Any]] = []
 
     async def listen() -> None:
         assert process.stdout is not None
         while line := await process.stdout.readline():
             if line.startswith(_OURS):
-                told.append(json.loads(line))
+                heard.append(json.loads(line))
 
     task = asyncio.create_task(listen())
     try:
-        yield told
+        yield heard
     finally:
         process.terminate()
         await process.wait()
         await task
-
-
-async def _start(wish: dict[str, Any]) -> asyncio.subprocess.Process:
-    command = await asyncio.to_thread(installed, _HERE, "mpps.mjs")
-    pipe = asyncio.subprocess.PIPE
-    return await asyncio.create_subprocess_exec(*command, json.dumps(wish), stdout=pipe, stderr=pipe, limit=1 << 24)

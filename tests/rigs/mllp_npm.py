@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.rigs.npm import installed
+from tests.rigs.npm import started, told
 
 _HERE = Path(__file__).with_name("mllp_npm")
 
@@ -17,20 +17,14 @@ _HERE = Path(__file__).with_name("mllp_npm")
 async def ask(client: str, port: int, messages: Sequence[bytes], **more: Any) -> list[str]:
     """What ``client`` (medplum, node-hl7) read as answers to the messages it sent; see peers.mjs for ``more``."""
     wish = {"client": client, "port": port, "messages": [one.decode() for one in messages], **more}
-    process = await _start(wish)
-    try:
-        said, complained = await asyncio.wait_for(process.communicate(), 60)
-    except TimeoutError:
-        process.kill()
-        raise
-    assert process.returncode == 0, complained.decode()
-    return [json.loads(line) for line in said.splitlines()]
+    lines = await told(_HERE, "peers.mjs", wish)
+    return [json.loads(line) for line in lines]
 
 
 @asynccontextmanager
 async def server(**wish: Any) -> AsyncIterator[tuple[int, list[str]]]:
     """Medplum's server: its port, and the messages that it was sent so far."""
-    process = await _start({"server": "medplum", **wish})
+    process = await started(_HERE, "peers.mjs", {"server": "medplum", **wish})
     assert process.stdout is not None
     line = (await asyncio.wait_for(process.stdout.readline(), 60)).decode()
     assert line.startswith("listening "), line
@@ -48,9 +42,3 @@ async def server(**wish: Any) -> AsyncIterator[tuple[int, list[str]]]:
         process.terminate()
         await process.wait()
         await task
-
-
-async def _start(wish: dict[str, Any]) -> asyncio.subprocess.Process:
-    command = await asyncio.to_thread(installed, _HERE, "peers.mjs")
-    pipe = asyncio.subprocess.PIPE
-    return await asyncio.create_subprocess_exec(*command, json.dumps(wish), stdout=pipe, stderr=pipe, limit=1 << 26)

@@ -6,11 +6,14 @@ or fail where ``RADBRIDGE_REQUIRE_ALL=1``.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import json
 import os
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from tests.rigs.need import missing, require
 
@@ -22,6 +25,24 @@ def installed(rig: Path, script: str) -> list[str]:
     file = folder / f"{Path(script).stem}-{hashlib.sha256(code).hexdigest()[:12]}.mjs"
     file.write_bytes(code)
     return [node, str(file)]
+
+
+async def started(rig: Path, script: str, wish: dict[str, Any]) -> asyncio.subprocess.Process:
+    """``script`` under way, its wish given as JSON; what it writes is to be read."""
+    command, pipe = await asyncio.to_thread(installed, rig, script), asyncio.subprocess.PIPE
+    return await asyncio.create_subprocess_exec(*command, json.dumps(wish), stdout=pipe, stderr=pipe, limit=1 << 26)
+
+
+async def told(rig: Path, script: str, wish: dict[str, Any]) -> list[bytes]:
+    """The lines that ``script`` has written when it ends well, within a minute."""
+    process = await started(rig, script, wish)
+    try:
+        said, complained = await asyncio.wait_for(process.communicate(), 60)
+    except TimeoutError:
+        process.kill()
+        raise
+    assert process.returncode == 0, complained.decode()
+    return said.splitlines()
 
 
 def _install(rig: Path) -> Path:

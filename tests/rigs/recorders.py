@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -28,7 +29,7 @@ class Arrival:
     at: float
 
 
-class Recorder:
+class Recorder(ABC):
     """A server on a free port of 127.0.0.1, and further ones (:meth:`door`), that keeps what arrives."""
 
     def __init__(self) -> None:
@@ -118,9 +119,9 @@ class Recorder:
     def _keep(self, identifier: str, keys: tuple[str, ...], data: bytes, life: int) -> None:
         self.arrivals.append(Arrival(identifier, keys, data, life, time.monotonic()))
 
+    @abstractmethod
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, life: int) -> None:
         """Take one message and answer it. Raises IncompleteReadError at the end of the connection."""
-        raise NotImplementedError
 
 
 class Pacs(Recorder):

@@ -231,11 +231,13 @@ async def test_a_resent_batch_gets_the_same_answers_and_owes_nothing_new(tmp_pat
     assert found == {"routed": 2, "duplicate": 2}
 
 
-async def test_an_empty_batch_is_answered_by_an_empty_one(tmp_path: Path) -> None:
+async def test_an_empty_batch_is_answered_by_an_empty_one_and_has_its_row(tmp_path: Path) -> None:
     async with running(tmp_path, channels(tmp_path), ANYTHING) as node:
         said = await ask(node, wrap(batch()))
+        found = stored(node)
 
     assert said.startswith(b"\x0bBHS|") and said.endswith(b"\rBTS|0\r\x1c\r")
+    assert found == {"refused": 1}
 
 
 async def test_a_batch_dropped_as_a_file_is_received_message_by_message(tmp_path: Path) -> None:
