@@ -15,9 +15,6 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
-from pydicom.dataelem import DataElement, RawDataElement
-from pydicom.dataset import Dataset
-from pydicom.tag import BaseTag, Tag
 
 from bridge.codecs.dicom_match import Key, canonical_date, canonical_time, matches, texts
 from bridge.codecs.dicom_text import Unfit, encode_text, transliterate
@@ -324,14 +321,3 @@ def write(elements: Iterable[Element], *, implicit: bool) -> bytes:
             parts.append(struct.pack("<HH2sH", group, number, vr.encode(), len(value)))
         parts.append(value)
     return b"".join(parts)
-
-
-def dataset(elements: Iterable[Element], encoding: Encoding) -> Dataset:
-    """The elements as a Dataset whose values are written out as they are, for a library that wants one."""
-    raw: dict[BaseTag, DataElement | RawDataElement] = {}
-    for number, vr, value in elements:
-        tag = Tag(number)
-        raw[tag] = RawDataElement(tag, vr, len(value), value, 0, encoding.implicit, True)
-    result = Dataset(raw)
-    result.set_original_encoding(encoding.implicit, True, result._character_set)
-    return result

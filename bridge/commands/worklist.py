@@ -24,6 +24,7 @@ group = typer.Typer(
         "radbridge worklist",
         "radbridge worklist --station CT1 --date 20240131 --json",
         "radbridge worklist --as CT1 --date today",
+        "radbridge worklist --without-order",
         "radbridge worklist export /srv/worklists",
     ),
 )
@@ -38,6 +39,9 @@ def worklist(
     caller: Annotated[
         str, typer.Option("--as", metavar="AE", help="What this modality would get now, and why not the other steps.")
     ] = "",
+    unordered: Annotated[
+        bool, typer.Option("--without-order", help="What modalities performed and no order has, the newest first.")
+    ] = False,
     date: Annotated[str, typer.Option(metavar="DAY", help="today, all, 20240131 or 20240101-20240131.")] = "today",
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="So many at most, the earliest.")] = 1000,
     config: Config = None,
@@ -51,11 +55,14 @@ def worklist(
     if context.invoked_subcommand:
         return
     needs(not (station and caller), "--station and --as do not go together", "--as asks for that modality's own steps")
+    needs(not (unordered and (station or caller)), "--without-order goes alone", "it tells of every modality")
     with desk(config) as here:
         wanted = datetime.now(here.zone).strftime("%Y%m%d") if date == "today" else "" if date == "all" else date
         if re.fullmatch(r"\d{4}-\d\d-\d\d", wanted):
             wanted = wanted.replace("-", "")
-        if caller:
+        if unordered:
+            _without_order(here, machine=machine)
+        elif caller:
             _as_modality(here, caller, wanted, machine=machine)
         else:
             items = here.operations.worklist(actor=here.actor, station=station, date=wanted, limit=limit)
@@ -88,6 +95,25 @@ def _rows(here: Desk, items: list[WorklistItem]) -> list[dict[str, str]]:
         return "nobody in time" if number in alerted else ", ".join(by)
 
     return [{"status": item.status.value, **summary(item.attributes), "given to": fetched(item.id)} for item in items]
+
+
+def _without_order(here: Desk, *, machine: bool) -> None:
+    from bridge.store.worklist_performed import without_order
+
+    rows = [
+        {
+            "status": said.status.value,
+            "accession": said.accession,
+            "step": said.step,
+            "study": said.study,
+            "id": said.instance,
+        }
+        for said in here.store.read(without_order)
+    ]
+    if machine:
+        output.emit(rows)
+    else:
+        _table(rows, "Everything that was performed has its order.")
 
 
 def _as_modality(here: Desk, caller: str, date: str, *, machine: bool) -> None:

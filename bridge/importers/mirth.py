@@ -8,7 +8,6 @@ become edits; where one reads what another has set before, the next mapping of a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -333,7 +332,3 @@ def _flow(value: Any) -> str:
 
 def _slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "channel"
-
-
-def untranslated(made: Imported) -> Iterator[Told]:
-    return (one for one in made.report if one.result == "not translated")

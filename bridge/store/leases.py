@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, update
 
 from bridge.store import schema as t
 from bridge.store.database import now_ms
@@ -61,9 +61,3 @@ def take(tx: Connection, owner: str, destinations: Iterable[str], *, alone: bool
 def give_back(tx: Connection, owner: str) -> None:
     """End all leases of ``owner`` so that another node can go on at once."""
     tx.execute(update(t.lease).where(t.lease.c.owner == owner).values(owner="", expires_at=0))
-
-
-def owners(connection: Connection) -> dict[str, str]:
-    """Destination -> owner of the living leases."""
-    query = select(t.lease.c.destination, t.lease.c.owner).where(t.lease.c.expires_at >= now_ms())
-    return dict(connection.execute(query).tuples().all())

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from bridge.cli import app
 from bridge.codecs.performed import Event, KnownStep, encode_event, parse_step
 from bridge.errors import BridgeError
 from bridge.message import Message, MessageStatus, new_id
@@ -67,6 +70,19 @@ def either(store_url: str) -> Iterator[Board]:
     store = Store(store_url)
     yield Board(store)
     store.close()
+
+
+def test_people_see_what_was_performed_without_an_order(board: Board, tmp_path: Path) -> None:
+    (tmp_path / "site.yaml").write_text("site: {name: test, timezone: Europe/Paris}\ndata: .\n")
+    command = ["worklist", "--without-order", "--json", "--config", str(tmp_path / "site.yaml")]
+
+    board.performed(STARTED)
+    before = CliRunner().invoke(app, command)
+    board.order(scheduled())
+    after = CliRunner().invoke(app, command)
+
+    told = {"status": "started", "accession": "A1", "step": "S1", "study": "1.2.826.0.1.1", "id": "1.2.9"}
+    assert (json.loads(before.stdout), json.loads(after.stdout)) == ([told], [])
 
 
 def test_a_step_is_started_and_completed(board: Board) -> None:
