@@ -71,6 +71,19 @@ def repeats(arrivals: Iterable[Arrival]) -> Counter[int]:
     return Counter(life for life, _ in again)
 
 
+def unmarked(arrivals: Iterable[Arrival]) -> Counter[int]:
+    """How many of the messages that each life of the engine had sent were sent again by a later one: what its end cost.
+    Two lives that end soon after one another may leave theirs to the same successor."""
+    last: dict[str, int] = {}
+    again: set[tuple[int, str]] = set()
+    for arrival in arrivals:
+        before = last.get(arrival.id, arrival.life)
+        if before != arrival.life:
+            again.add((before, arrival.id))
+        last[arrival.id] = arrival.life
+    return Counter(life for life, _ in again)
+
+
 def twice_in_a_life(arrivals: Iterable[Arrival]) -> list[str]:
     """Messages that one life of the engine sent more than once, though nothing had gone wrong for it."""
     counts = Counter((arrival.life, arrival.id) for arrival in arrivals)
