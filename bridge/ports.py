@@ -28,7 +28,7 @@ from pydantic import (
 )
 
 from bridge.errors import BridgeError
-from bridge.message import Delivery
+from bridge.message import Delivery, Message
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -190,12 +190,28 @@ class AnsweringSettings(SinkSettings):
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What the destination said, short and without patient content: ``AA``, ``200 OK``, ``applied``."""
+
+    summary: str
+    body: bytes = b""
+
+
+Apply = Callable[[Any, Message], Answer]
+"""Writes a projection in the transaction that accepts a message: ``apply(tx, message)``, in the store's writer thread;
+``tx`` is its SQLAlchemy Connection. The answer's body is the reply's. Raises Refused: the message is stored as refused,
+and nothing else of it remains. May run more than once; each former run was rolled back."""
+
+
+@dataclass(frozen=True, slots=True)
 class Inbound:
     """One message as a source read it off its transport."""
 
     data: bytes
     peer: str
     """Who sent it, as the transport knows it: ``127.0.0.1:53412``, a file name, an AE title."""
+    apply: Apply | None = None
+    """What it does to the channel's own projection before it is answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,14 +247,6 @@ class Outgoing:
     """Control id (MSH-10) of the outgoing message, to match the answer with."""
     format: str = "hl7v2"
     charset: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the destination said, short and without patient content: ``AA``, ``200 OK``, ``applied``."""
-
-    summary: str
-    body: bytes = b""
 
 
 @dataclass(slots=True)

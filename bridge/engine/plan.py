@@ -91,6 +91,10 @@ class Plan:
             for destination, mapping, route in self.targets(message.channel, parsed)
         ]
 
+    def own(self, message: Message) -> Delivery:
+        """For the journal: what a message does to the projection of its own channel when it is accepted."""
+        return self.delivery(message.id, message.day, message.header, "", message.channel, "", message.received_at)
+
     def acknowledgement(self, message: Message, parsed: Any) -> list[Delivery]:
         """The application acknowledgement, where the channel sends it over another one and the sender wants it."""
         settings = self.source(message.channel)

@@ -78,11 +78,13 @@ class Receiver:
                 speak = partial(self._answer, plan, settings, parsed, message)
                 acceptance = Acceptance(message, deliveries, event=event, parsed=parsed)
                 return await self._relay(question, plan, acceptance, speak)
-            if not deliveries:
+            own = (plan.own(message), inbound.apply) if inbound.apply else None
+            if not deliveries and not own:
                 return await self._unrouted(message, parsed, plan, settings, event)
             deliveries += plan.acknowledgement(message, parsed)
             answer = self._answer(plan, settings, parsed, message)
-            acceptance = Acceptance(message, deliveries, answer, event=event, parsed=parsed)
+            receipt = bool(message.header.control_id)
+            acceptance = Acceptance(message, deliveries, answer, receipt, event=event, parsed=parsed, own=own)
             return await self._store_it(acceptance, parsed, plan, settings)
         except BridgeError as error:
             header = parsed.header if parsed is not None else Header(type="")
@@ -139,6 +141,8 @@ class Receiver:
         """The answer goes out only after the commit; without one it says that nothing was stored."""
         try:
             accepted = await self._store.accept(acceptance)
+        except Refused:
+            raise
         except Exception as failed:  # noqa: BLE001 - whatever the store raised, nothing was stored: the sender must know
             trouble = failed if isinstance(failed, BridgeError) else BridgeError("the message could not be stored")
             log.error("message_not_stored", channel=self._channel, peer=acceptance.message.peer, what=trouble.what)

@@ -12,10 +12,13 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from bridge.codecs.adt import IdentityEvent
+from bridge.errors import Refused
 from bridge.message import Delivery, DeliveryStatus, Message, MessageStatus
 from bridge.model import Unmapped
+from bridge.ports import Apply
 from bridge.store import identity, mpps, unmapped
 from bridge.store import schema as t
+from bridge.store.finish import log_row
 from bridge.store.prepared import Prepared, PreparedIn, PreparedInsert
 
 
@@ -34,6 +37,8 @@ class Acceptance:
     """The message as it was read, for who takes it over in memory."""
     unmapped: Sequence[Unmapped] = ()
     """Codes without a row for which it was refused."""
+    own: tuple[Delivery, Apply] | None = field(default=None, repr=False)
+    """What it does to its channel's own projection at once: for the journal, and as a function."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +59,18 @@ def receipt_scope(message: Message) -> bytes:
 
 
 class Accept:
-    """The step of the writer that accepts. Items: Acceptance; results: Accepted."""
+    """The step of the writer that accepts. Items: Acceptance; results: Accepted, or the Refused that ``own`` raised."""
 
     order = 10
     rings = True
     """Its results ring the bells of the destinations that are owed something."""
 
-    def run(self, tx: Connection, items: Sequence[Acceptance]) -> list[Accepted]:
+    def run(self, tx: Connection, items: Sequence[Acceptance]) -> list[Any]:
         scopes = [receipt_scope(item.message) if item.receipt else b"" for item in items]
         known = _receipts(tx, {scope for scope in scopes if scope})
         doubtful = [item.message for item, scope in zip(items, scopes, strict=True) if not scope or scope in known]
         kept = _kept(tx, doubtful)
-        results: list[Accepted] = []
+        results: list[Any] = []
         fresh: list[tuple[Acceptance, bytes]] = []
         rows: list[dict[str, Any]] = []
         for item, scope in zip(items, scopes, strict=True):
@@ -75,6 +80,8 @@ class Accept:
             if message.id in kept:
                 answer, again = (item.answer, False) if first is None else (first[1], first[0] != message.id)
                 results.append(Accepted(message.id, answer, duplicate=again))
+            elif first is None and (refusal := _refusal(tx, item)) is not None:
+                results.append(refusal)
             elif first is None:
                 rows.append(_message_row(message, reused=bool(earlier)))
                 fresh.append((item, scope))
@@ -113,6 +120,21 @@ _RECEIPTS = PreparedIn(
         t.receipt.c.scope.in_(scopes)
     )
 )
+
+
+def _refusal(tx: Connection, item: Acceptance) -> Refused | None:
+    """Write the channel's own projection; None unless that refuses the message, which then has left no trace."""
+    if item.own is None:
+        return None
+    delivery, apply = item.own
+    try:
+        with tx.begin_nested():
+            answer = apply(tx, item.message)
+    except Refused as refused:
+        return refused
+    item.answer = answer.body
+    tx.execute(insert(t.delivery_log), log_row(delivery, DeliveryStatus.DONE, answer.summary, item.message.raw))
+    return None
 
 
 def _receipts(tx: Connection, scopes: set[bytes]) -> dict[bytes, dict[bytes, tuple[str, bytes]]]:

@@ -33,6 +33,7 @@ def keep(tx: Connection, acceptance: Acceptance, asked: Asked) -> Accepted:
     Safe to run twice for the same question. The result carries the answer to give: an earlier one's, where another
     node was first with the same message.
     """
+    accepted: Accepted
     (accepted,) = _ACCEPT.run(tx, [acceptance])
     log, delivery = t.delivery_log, asked.delivery
     known = select(log.c.id).where(log.c.day == delivery.day, log.c.id == delivery.id)

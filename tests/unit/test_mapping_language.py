@@ -140,9 +140,7 @@ def test_an_empty_cell_is_a_known_code_without_a_value() -> None:
     assert value("{from: OBR-24, table: t}", TABLE, OBR_24="US") == ""
 
 
-@pytest.mark.parametrize(
-    ("policy", "wanted"), [("pass", "XX"), ("empty", ""), ("{value: OT}", "OT")]
-)
+@pytest.mark.parametrize(("policy", "wanted"), [("pass", "XX"), ("empty", ""), ("{value: OT}", "OT")])
 def test_a_code_without_a_row_follows_the_policy_and_is_noted(policy: str, wanted: str) -> None:
     render = fhir(f"id: {{from: OBR-24, table: t, unknown: {policy}}}", STRICT)
 

@@ -164,9 +164,11 @@ def test_a_report_points_at_its_own_observations_and_at_the_patient() -> None:
 
 
 def test_an_observation_may_point_at_the_report_it_is_part_of() -> None:
-    services = REPORTS.replace("DiagnosticReport", "ServiceRequest").replace(
-        "      result: {ref: observation}\n", "      intent: {value: order}\n"
-    ).replace("value: final", "value: active")
+    services = (
+        REPORTS.replace("DiagnosticReport", "ServiceRequest")
+        .replace("      result: {ref: observation}\n", "      intent: {value: order}\n")
+        .replace("value: final", "value: active")
+    )
     observations = OBSERVATIONS + "      basedOn: [{ref: serviceRequest}]\n"
 
     entries = bundle(PATIENT + observations + services)

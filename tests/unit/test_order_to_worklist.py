@@ -135,9 +135,7 @@ REFUSED = [
 def test_every_published_order_is_in_one_of_the_tables() -> None:
     folder = require_data("hl7")
     orders = {
-        f"{one.parent.name}/{one.name}"
-        for one in folder.rglob("*.hl7")
-        if one.name.startswith(("ORM", "OMI", "OMG"))
+        f"{one.parent.name}/{one.name}" for one in folder.rglob("*.hl7") if one.name.startswith(("ORM", "OMI", "OMG"))
     }
 
     assert orders == {row[0] for row in ACCEPTED} | {row[0] for row in REFUSED}
