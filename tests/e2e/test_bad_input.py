@@ -308,14 +308,12 @@ async def test_a_full_disk_is_answered_ar_and_nothing_acknowledged_is_lost(tmp_p
             for _ in range(20):
                 assert await send() == "AA"
 
-            # When the disk is full, messages are answered AR as soon as no room is left
+            # When the disk is full, messages are answered AR once no room is left, also none that a checkpoint could free
             disk.fill(pid_)
             codes = [await send()]
-            while codes[-1] == "AA":
+            while codes[-5:] != ["AR"] * 5:
                 assert len(codes) < 5000
                 codes.append(await send())
-            codes = [await send() for _ in range(5)]
-            assert set(codes) == {"AR"}
             assert hospital.node.process.running()
 
             # And when there is room again, they are taken again
