@@ -2,7 +2,8 @@
 
 FHIR servers differ in what they do with an update that changes nothing (some count it as a new version), and none knows
 that a late preliminary report must not replace a final one. So the resources that a bundle is about are read first
-(:func:`queries`), and only the difference is written (:func:`plan`). Pure; ``channels/fhir.py`` does the talking.
+(:func:`queries`), with the patients they belong to (:func:`patients`), and only the difference is written
+(:func:`plan`). What may follow what: ``fhir_changes.py``. Pure; ``channels/fhir.py`` does the talking.
 """
 
 from __future__ import annotations
@@ -10,83 +11,24 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
 
-from bridge.codecs.fhir import decode, encode, token
+from bridge.codecs import fhir_subjects
+from bridge.codecs.fhir import REOPENS, WHOLE, decode, encode, token
+from bridge.codecs.fhir_changes import REPORTS, completed, has_content, is_late, may_replace, withdrawn
+from bridge.codecs.fhir_rules import broken
 from bridge.errors import CodecError, Permanent, Temporary
 
 Json = dict[str, Any]
 
-_RANK = {
-    "registered": 0,
-    "unknown": 0,
-    "partial": 1,
-    "preliminary": 2,
-    "final": 3,
-    "amended": 4,
-    "corrected": 4,
-    "appended": 4,
-    "cancelled": 5,
-    "entered-in-error": 5,
-    "superseded": 5,
-}
-_FINAL, _WITHDRAWN = 3, 5
-
-
-def _rank(resource: Mapping[str, Any]) -> int:
-    """How far a report, an observation or a document has come; a document that is current, by its docStatus."""
-    current = resource.get("status") == "current"
-    return _RANK.get(str(resource.get("docStatus", "unknown") if current else resource.get("status")), 0)
-
-
-def _issued(resource: Mapping[str, Any]) -> Any:
-    return resource.get("date" if resource.get("resourceType") == "DocumentReference" else "issued")
-
-
-def may_replace(current: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether ``new`` may replace ``current``: both DiagnosticReports, Observations or DocumentReferences of the same
-    identifier.
-
-    ==========================  ==============================================================
-    new status is               it may, if
-    ==========================  ==============================================================
-    higher than current         always: a correction replaces a final, a retraction anything
-    of the same rank            ``issued`` is not older
-    lower, current not final    ``issued`` is newer
-    lower, current final or     never when new is not final: a late preliminary;
-    corrected                   if ``issued`` is newer when it is: a final after a correction
-    lower, current withdrawn    ``issued`` is newer: the report was written anew
-    ==========================  ==============================================================
-
-    Ranks: registered, unknown < partial < preliminary < final < amended, corrected, appended < cancelled,
-    entered-in-error, superseded (withdrawn). A document's ``date`` is its ``issued``. Where either side has none,
-    neither is newer nor older.
-    """
-    old_rank, new_rank = _rank(current), _rank(new)
-    age = _age(_issued(new), _issued(current))
-    if new_rank > old_rank:
-        return True
-    if new_rank == old_rank:
-        return age >= 0
-    if new_rank < _FINAL <= old_rank < _WITHDRAWN:
-        return False
-    return age > 0
-
-
-def _age(new: Any, old: Any) -> int:
-    """1 if ``new`` is the later instant, -1 if the earlier, 0 if equal or not known."""
-    try:
-        first, second = datetime.fromisoformat(str(new)), datetime.fromisoformat(str(old))
-        return (first > second) - (first < second)
-    except (ValueError, TypeError):
-        return 0
-
 
 def queries(bundle: Json) -> bytes:
-    """A batch Bundle that searches for every resource of ``bundle`` (as build_bundle makes them), in its sequence."""
-    return batch([f"{_search(entry)}&_count=2" for entry in bundle["entry"]])
+    """A batch Bundle that searches for every resource of ``bundle`` (as build_bundle makes them), in its sequence.
+
+    What has no identifier to search by (Provenance) is left out: it is made with what it is about.
+    """
+    return batch([f"{_search(entry)}&_count=2" for entry in bundle["entry"] if _search(entry)])
 
 
 def batch(urls: Sequence[str]) -> bytes:
@@ -95,10 +37,12 @@ def batch(urls: Sequence[str]) -> bytes:
     return encode({"resourceType": "Bundle", "type": "batch", "entry": reads})
 
 
-def _search(entry: Json) -> str:
-    """``Type?parameter=value`` by which a bundle's entry finds its resource."""
+def _search(entry: Mapping[str, Any]) -> str:
+    """``Type?parameter=value`` by which a bundle's entry finds its resource; empty if nothing finds it."""
     request = entry["request"]
-    return f"{request['url']}?{request['ifNoneExist']}" if "ifNoneExist" in request else str(request["url"])
+    if "ifNoneExist" in request:
+        return f"{request['url']}?{request['ifNoneExist']}"
+    return "" if request["method"] == "POST" else str(request["url"])
 
 
 def found(bundle: Json, answer: bytes) -> list[Json | None]:
@@ -108,21 +52,40 @@ def found(bundle: Json, answer: bytes) -> list[Json | None]:
     one that does not bear the identifier asked for (a server that ignores the search would have others overwritten).
     """
     result: list[Json | None] = []
-    for entry, reply in zip(bundle["entry"], replies(answer, len(bundle["entry"])), strict=True):
+    told = iter(replies(answer, sum(bool(_search(entry)) for entry in bundle["entry"])))
+    for entry in bundle["entry"]:
+        if not _search(entry):
+            result.append(None)
+            continue
+        reply = next(told)
         kind = entry["resource"]["resourceType"]
         if reply["status"] != 200 or not reply["resource"]:
             raise Temporary(f"the search was answered with status {reply['status']}", at=kind)
         everything = [one.get("resource", {}) for one in reply["resource"].get("entry", [])]
         matches = [one for one in everything if one.get("resourceType") == kind]
-        if len(matches) > 1:
-            raise Permanent(
-                "several resources on the server match one business identifier",
-                at=kind, fix="merge them on the server, then replay", kind="duplicate_key",
-            )  # fmt: skip
-        if matches and not _bears(matches[0], _search(entry)):
+        if matches and not _bears(matches[0], entry):
             raise Permanent("the server's search ignores the identifier", at=kind, fix="index `identifier` there")
-        result.append(matches[0] if matches else None)
+        result.append(_only(matches, kind))
     return result
+
+
+def recalled(bundle: Json, current: Sequence[Json | None], made: Sequence[Json]) -> list[Json | None]:
+    """``current``, and for an entry that no search found that of ``made`` (read by its id) which bears an identifier
+    asked for. Raises Permanent where several do."""
+    result = []
+    for entry, old in zip(bundle["entry"], current, strict=True):
+        kind = entry["resource"]["resourceType"]
+        result.append(old or _only([one for one in made if one["resourceType"] == kind and _bears(one, entry)], kind))
+    return result
+
+
+def _only(matches: Sequence[Json], kind: str) -> Json | None:
+    if len(matches) > 1:
+        raise Permanent(
+            "several resources on the server match one business identifier",
+            at=kind, fix="merge them on the server, then replay", kind="duplicate_key",
+        )  # fmt: skip
+    return matches[0] if matches else None
 
 
 def replies(answer: bytes, count: int) -> list[Json]:
@@ -138,7 +101,7 @@ def replies(answer: bytes, count: int) -> list[Json]:
     for entry in entries if isinstance(entries, list) else []:
         response = entry.get("response") if isinstance(entry, dict) else None
         status = re.match(r"\d{3}", str(response.get("status"))) if isinstance(response, dict) else None
-        if not response or not status:
+        if not response or not status or not _sound(entry.get("resource", {})):
             break
         parts = {"location": str(response.get("location", "")), "outcome": response.get("outcome", {})}
         found.append({**parts, "status": int(status[0]), "resource": entry.get("resource")})
@@ -147,11 +110,31 @@ def replies(answer: bytes, count: int) -> list[Json]:
     return found
 
 
-def _bears(resource: Json, search: str) -> bool:
-    """Whether ``resource`` has one of the identifiers that ``search`` asks for."""
-    tokens = re.findall(r"(?:\\.|[^\\,])+", unquote(search.partition("=")[2]))
+def _sound(resource: Any) -> bool:
+    """Whether this can be read as a resource, or as a Bundle of resources."""
+    inner = resource.get("entry", []) if _listed(resource) else [{"resource": None}]
+    return all(_listed(entry.get("resource", {})) for entry in inner)
+
+
+def _listed(resource: Any) -> bool:
+    lists = [resource.get(name, []) for name in ("identifier", "entry")] if isinstance(resource, dict) else [None]
+    return all(isinstance(one, list) and all(isinstance(item, dict) for item in one) for one in lists)
+
+
+def sought(entry: Mapping[str, Any]) -> list[str]:
+    """The search tokens that a bundle's entry (as build_bundle makes them) finds its resource by."""
+    return re.findall(r"(?:\\.|[^\\,])+", unquote(_search(entry).partition("=")[2]))
+
+
+def borne(resource: Mapping[str, Any]) -> list[str]:
+    """The search token of each identifier of a resource."""
     have = [(str(one.get("system", "")), str(one.get("value", ""))) for one in resource.get("identifier", [])]
-    return any(system and value and token(system, value) in tokens for system, value in have)
+    return [token(system, value) for system, value in have if system and value]
+
+
+def _bears(resource: Json, entry: Json) -> bool:
+    """Whether ``resource`` has one of the identifiers that ``entry`` asks for."""
+    return not set(borne(resource)).isdisjoint(sought(entry))
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,40 +166,114 @@ def retracted(bundle: Json, current: Sequence[Json | None]) -> list[str]:
 
 def _replaces_results(old: Json, new: Json) -> bool:
     """A withdrawal takes all results with it; a correction that comes with content has them all."""
-    corrects = new.get("status") in ("corrected", "amended") and _has_content(new)
-    return (corrects or _withdrawn(new)) and may_replace(old, new)
+    corrects = new.get("status") in ("corrected", "amended") and has_content(new)
+    return (corrects or withdrawn(new)) and may_replace(old, new)
 
 
-def plan(bundle: Json, current: Sequence[Json | None], orphans: Sequence[Json] = ()) -> Plan:
+def patients(bundle: Json, current: Sequence[Json | None], known: Mapping[str, Json | None]) -> list[str]:
+    """Patients (``Patient/<id>``) that are still to be read, besides ``known``, to tell whose the resources are.
+
+    Read them, add them to ``known`` (None for one that is gone), and ask again, until there are none; then
+    :func:`plan` takes ``known``.
+    """
+    return fhir_subjects.unknown(bundle, current, known)
+
+
+def plan(
+    bundle: Json,
+    current: Sequence[Json | None],
+    orphans: Sequence[Json] = (),
+    known: Mapping[str, Json | None] | None = None,
+) -> Plan:
     """The entries of ``bundle`` that have to be written, when the server holds ``current`` (from :func:`found`).
 
     Left out: what is only made where there is none and exists; what is the same already; what may not replace the
-    server's (:func:`may_replace`), with the results of a report that may not. An update of what exists becomes a PUT
-    by id that holds only for the version that was read (If-Match). A mere change of status (OBX-11 U: final, nothing
-    sent again) keeps the text and values that are there. ``orphans``, the observations of :func:`retracted`, become
-    entered-in-error.
+    server's, with the results of a report that may not; a patient who was merged away, whom nothing revives. What
+    refers to one refers to the survivor. An update of what exists becomes a PUT by id that holds only for the version
+    that was read (If-Match), and keeps what other systems said (``fhir_changes.completed``). ``orphans``, the
+    observations of :func:`retracted`, become entered-in-error. ``known``: the patients of :func:`patients`. A
+    Provenance is written with what it is about, and tells of nothing else.
+
+    Raises Permanent if a resource that the bundle is about belongs to another patient, or if what would be there breaks
+    an invariant.
     """
     pairs = list(zip(bundle["entry"], current, strict=True))
-    held = _held_back(pairs)
-    urls = {entry["fullUrl"]: _reference(old) for entry, old in pairs if old}
-    write = [_put({**one, "status": "entered-in-error"}, one) for one in orphans if not _withdrawn(one)]
+    survivors = fhir_subjects.survivors(pairs, known or {})
+    fhir_subjects.check(pairs, known or {})
+    held = _held_back(pairs) | {entry["fullUrl"] for entry, old in pairs if old and _retired(entry, old)}
+    urls = {entry["fullUrl"]: _reference(old) for entry, old in pairs if old} | survivors
+    write = [_put({**one, "status": "entered-in-error"}, one) for one in orphans if not withdrawn(one)]
     unchanged = superseded = 0
+    about: list[str] = []
     for entry, old in pairs:
+        if entry["resource"]["resourceType"] == "Provenance":
+            continue
         new = resolve(entry, urls)
         if entry["fullUrl"] in held:
             superseded += 1
         elif old is None:
-            write.append(new)
-        elif "ifNoneExist" in entry["request"] or _same(full := _completed(new["resource"], old), old):
-            unchanged += 1
+            write.append(_bare(new))
+            about.append(entry["fullUrl"])
+        elif "ifNoneExist" in entry["request"] or _same(full := _completed(new, old), old):
+            late = "ifNoneExist" not in entry["request"] and _late(new, old)
+            superseded, unchanged = superseded + late, unchanged + (not late)
         else:
             write.append(_put(full, old))
-    return Plan(tuple(write), unchanged, superseded)
+            about.append(entry["fullUrl"])
+    return Plan((*write, *_accounts(pairs, about, urls)), unchanged, superseded)
+
+
+def unread(bundle: Json) -> Plan:
+    """All of ``bundle``, for a server that cannot be read: but its Provenance, which each repeat would write anew."""
+    return Plan(tuple(_bare(one) for one in bundle["entry"] if one["resource"]["resourceType"] != "Provenance"))
+
+
+def _accounts(pairs: Sequence[tuple[Json, Json | None]], about: Sequence[str], urls: Mapping[str, str]) -> list[Json]:
+    """The Provenances of a bundle, each about those of its targets that are written; none about nothing."""
+    made = []
+    for entry, _ in pairs:
+        targets = [one for one in entry["resource"].get("target", ()) if one.get("reference") in about]
+        if entry["resource"]["resourceType"] == "Provenance" and targets:
+            made.append(resolve(_bare({**entry, "resource": {**entry["resource"], "target": targets}}), urls))
+    return made
+
+
+def _completed(entry: Json, old: Json) -> Json:
+    """What is to be there. Raises Permanent where joining the two breaks an invariant that ``old`` keeps."""
+    full = completed(entry["resource"], old, reopens=_reopens(entry), whole=_whole(entry))
+    before = {(one.rule, one.at) for one in broken(old)}
+    for one in broken(full):
+        if (one.rule, one.at) not in before:
+            fix = "mend the resource there, or the message, then replay"
+            raise Permanent(f"joined with what is there already: {one.what} ({one.rule})", at=one.at, fix=fix)
+    return full
+
+
+def _late(entry: Json, old: Json) -> bool:
+    return is_late(entry["resource"], old, reopens=_reopens(entry))
+
+
+def _reopens(entry: Json) -> bool:
+    return any(one.get("url") == REOPENS for one in entry["request"].get("extension", ()))
+
+
+def _whole(entry: Json) -> list[str]:
+    return [str(one.get("valueCode")) for one in entry["request"].get("extension", ()) if one.get("url") == WHOLE]
+
+
+def _bare(entry: Json) -> Json:
+    """An entry without what its request says for these rules alone."""
+    return {**entry, "request": {key: value for key, value in entry["request"].items() if key != "extension"}}
+
+
+def _retired(entry: Json, old: Json) -> bool:
+    """Whether an update is about a patient who was merged away, and is not the merge itself."""
+    return fhir_subjects.merged_into(old) != "" and not fhir_subjects.merged_into(entry["resource"])
 
 
 def _held_back(pairs: Sequence[tuple[Json, Json | None]]) -> set[str]:
     """fullUrls of the reports and observations that may not replace the server's, and of the results only of such."""
-    ruled = [(entry, old) for entry, old in pairs if entry["resource"]["resourceType"] in _RULED and old]
+    ruled = [(entry, old) for entry, old in pairs if entry["resource"]["resourceType"] in REPORTS and old]
     held = {entry["fullUrl"] for entry, old in ruled if old and not may_replace(old, entry["resource"])}
     reports = [entry for entry, _ in pairs if _is_report(entry)]
     kept = {one for report in reports if report["fullUrl"] not in held for one in _results(report["resource"])}
@@ -224,15 +281,8 @@ def _held_back(pairs: Sequence[tuple[Json, Json | None]]) -> set[str]:
     return held | (lost - kept)
 
 
-_RULED = ("DiagnosticReport", "Observation", "DocumentReference")
-
-
 def _is_report(entry: Json) -> bool:
     return bool(entry["resource"]["resourceType"] == "DiagnosticReport")
-
-
-def _withdrawn(resource: Json) -> bool:
-    return _rank(resource) == _WITHDRAWN
 
 
 def _results(report: Json) -> list[str]:
@@ -248,46 +298,6 @@ def _put(resource: Json, old: Json) -> Json:
     if version := old.get("meta", {}).get("versionId"):
         request["ifMatch"] = f'W/"{version}"'
     return {"resource": {**resource, "id": old["id"]}, "request": request}
-
-
-_CONTENT = {
-    "DiagnosticReport": re.compile("presentedForm|conclusion|conclusionCode"),
-    "Observation": re.compile("value.+|dataAbsentReason|component"),
-}
-
-
-def _completed(new: Json, old: Json) -> Json:
-    """``new`` with the content (and results) of ``old``, if it has no content itself and is not withdrawn."""
-    if new["resourceType"] == "DocumentReference":
-        return _completed_document(new, old)
-    if new.get("status") == "appended" and not _withdrawn(old):
-        return _appended(new, old)
-    content = _CONTENT.get(new["resourceType"])
-    if content is None or _withdrawn(new) or _has_content(new):
-        return new
-    kept = {key: value for key, value in old.items() if key == "result" or content.fullmatch(key)}
-    return {**kept, **new}
-
-
-def _appended(new: Json, old: Json) -> Json:
-    """``new``, an addendum, after all that ``old`` says: it is not the whole report. It is never added twice."""
-    lists = {key: old.get(key, []) for key in ("presentedForm", "result")}
-    added = {key: [*here, *(one for one in new.get(key, []) if one not in here)] for key, here in lists.items()}
-    kept: Json = {key: old[key] for key in ("conclusion", "conclusionCode") if key in old}
-    return {**kept, **new, **{key: both for key, both in added.items() if both}}
-
-
-def _completed_document(new: Json, old: Json) -> Json:
-    """``new`` with all that it does not name itself, if it has no data and is not in error: a mere change of status."""
-    stored = ("data", "url")
-    empty = not any(key in one.get("attachment", {}) for one in new.get("content", []) for key in stored)
-    if not empty or new.get("status") == "entered-in-error":
-        return new
-    return {**old, **new, "content": old.get("content", new["content"])}
-
-
-def _has_content(resource: Json) -> bool:
-    return any(map(_CONTENT[resource["resourceType"]].fullmatch, resource))
 
 
 def _same(new: Json, old: Json) -> bool:
