@@ -16,7 +16,7 @@ from bridge.lint import flow, paths, results, routes, types, usage
 from bridge.lint.outline import Outline, outline
 from bridge.mapping import MappingSet, compile_all, compile_condition
 from bridge.mapping.compile import CASES
-from bridge.mapping.extends import extended
+from bridge.mapping.extends import composed, takes_over
 from bridge.mapping.place import Findings, Place
 from bridge.mapping.reports import left_behind
 from bridge.settings import Loaded, in_sequence, load
@@ -52,9 +52,9 @@ def outlines_of(files: Mapping[str, str]) -> dict[str, Outline]:
             continue
         if not isinstance(document.data, dict):
             continue
-        mapping, base = name.removesuffix(".yaml"), str(document.data.get("extends", ""))
-        joined = extended(document, files, Findings()) if base else None
-        found[mapping] = outline(mapping, Place(joined or document), base)
+        mapping, others = name.removesuffix(".yaml"), takes_over(document.data)
+        joined = composed(document, files, Findings()) if others else None
+        found[mapping] = outline(mapping, Place(joined or document), others)
     return found
 
 
@@ -62,7 +62,7 @@ def _of_mappings(loaded: Loaded, compiled: MappingSet, outlines: Mapping[str, Ou
     for one in outlines.values():
         made = chain(*(part.findings(one) for part in (paths, types, flow)), results.findings(one, compiled.tables))
         for finding in made:
-            if not one.extends or finding.file == one.place.file.name:  # what it takes over is told where it is from
+            if not one.others or finding.file == one.place.file.name:  # what it takes over is told where it is from
                 yield finding
     used = routes.named_mappings(loaded.checked) if loaded.checked else set()
     yield from usage.findings(list(outlines.values()), compiled.tables, loaded.mapping_files, used)

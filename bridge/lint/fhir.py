@@ -6,7 +6,7 @@ import re
 from functools import cache
 from typing import Any
 
-from bridge.mapping.targets.elements import _elements, model
+from bridge.codecs.fhir_models import elements, model
 
 _STEP = re.compile(r"\.([A-Za-z_][A-Za-z0-9_]*)(?:\[\d+\])?")
 
@@ -17,7 +17,7 @@ def allowed(label: str) -> tuple[str, ...]:
     kind, _, rest = label.partition(".")
     owner, names = model(kind), _STEP.findall(f".{rest}")
     for name in names[:-1]:
-        owner = _elements(owner).get(name, (False, None))[1] if owner is not None else None
+        owner = elements(owner).get(name, (False, None))[1] if owner is not None else None
     found = _field(owner, names[-1]) if owner is not None and names else None
     extra = found.json_schema_extra if found is not None else None
     codes = extra.get("enum_values") if isinstance(extra, dict) else None

@@ -68,8 +68,8 @@ class Outline:
     name: str
     place: Place
     data: dict[str, Any]
-    extends: str = ""
-    """The mapping that this one is, but for lines of its own."""
+    others: tuple[str, ...] = ()
+    """The mappings that this one takes lines of."""
     lines: list[Line] = field(default_factory=list)
     uses: list[Use] = field(default_factory=list)
     anchors: list[tuple[str, Place]] = field(default_factory=list)
@@ -107,10 +107,10 @@ def path_of(text: str) -> Path | None:
         return None
 
 
-def outline(name: str, place: Place, extends: str = "") -> Outline:
-    """The outline of a mapping or profile whose file is read, and joined with the one that it extends."""
+def outline(name: str, place: Place, others: tuple[str, ...] = ()) -> Outline:
+    """The outline of a mapping or profile whose file is read, and joined with the ``others`` that it takes lines of."""
     data = place.file.data
-    found = Outline(name, place, data, extends)
+    found = Outline(name, place, data, others)
     _Walk(found).file(data, place)
     return found
 
@@ -234,6 +234,8 @@ class _Walk:
         self.found.resources.append((item, place))
         for parameter, line, here in _pairs(item, "identify", place):
             self.line(line, here, "word", parameter, names)
+        if "reopens" in item:
+            self.line(item["reopens"], place.child("reopens"), "word", "reopens", names)
         tree = item.get("set")
         if isinstance(tree, dict):
             kind = str(item.get("resource", ""))

@@ -136,6 +136,7 @@ def _missing_elements(item: dict[str, Any], place: Place) -> Iterator[Finding]:
     from bridge.lint.fhir import required
 
     written = {str(key).partition(".")[0].partition("[")[0] for key in item.get("set") or ()}
+    written |= {"target"} if "about" in item else set()
     for name in required(str(item.get("resource", ""))):
         if name not in written:
             what = f"no line for `{name}`, which every {item['resource']} needs"

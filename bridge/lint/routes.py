@@ -87,9 +87,9 @@ def _understood(route: Route, target: Target, place: Place, config: Config, comp
 
 
 def _comes(route: Route, config: Config) -> str:
-    """The format in which messages come from the sources of a route, if all of them say HL7 v2."""
+    """The format in which messages come from the sources of a route, if it is one that a destination may be of."""
     formats = {getattr(config.channels.get(name), "format", "hl7v2") for name in route.sources}
-    return "hl7v2" if formats == {"hl7v2"} else ""
+    return next(iter(formats)) if formats in ({"hl7v2"}, {"fhir"}) else ""
 
 
 def _made_for(route: Route, target: Target, place: Place, outlines: Mapping[str, Outline]) -> Iterator[Finding]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from bridge.codecs.fhir_paths import TIME, compile_fhir_path, is_fhir_path
 from bridge.codecs.paths import Path
-from bridge.errors import Finding
+from bridge.errors import CodecError, Finding
 from bridge.lint import hl7
-from bridge.lint.outline import Line, Outline
+from bridge.lint.outline import Alternative, Line, Outline
 
 _TEXT = ("ST", "TX", "FT", "ID", "IS")
 _NAME = ("XPN", "PPN", "PN")
@@ -32,6 +33,14 @@ MADE_FOR: dict[str, tuple[str, ...]] = {
 """Data types (HL7 2.1 to 2.8) that a function understands; any, for one that is not here."""
 
 
+_FORMS = {
+    "Identifier": "CX", "HumanName": "XPN", "CodeableConcept": "CWE", "Coding": "CWE", "Address": "XAD",
+    "ContactPoint": "XTN", "Attachment": "ED", TIME: "TS", "Quantity": "NM",
+    **dict.fromkeys(("Reference", "Practitioner", "PractitionerRole", "Patient", "RelatedPerson"), "XCN"),
+}  # fmt: skip
+"""Data types of FHIR, and the one of HL7 as which a function gets them."""
+
+
 def findings(found: Outline) -> Iterator[Finding]:
     for line in found.lines:
         yield from _function(line)
@@ -45,10 +54,25 @@ def _function(line: Line) -> Iterator[Finding]:
     if fitting is None:
         return
     for one in (one for some in line.inputs[:1] for one in some):
-        if one.path is not None and not hl7.any_type(one.path, lambda kind: kind.partition("_")[0] in fitting):
+        if one.path is None and is_fhir_path(one.text):
+            yield from _of_fhir(one, name, fitting)
+        elif one.path is not None and not hl7.any_type(one.path, lambda kind: kind.partition("_")[0] in fitting):
             kind = hl7.type_name(one.path)
             what = f"`{name}` takes {', '.join(dict.fromkeys(fitting))}, and {one.path.text} is {kind}"
             yield one.place.finding(what, _other(one.path, fitting), "warning")
+
+
+def _of_fhir(one: Alternative, name: str, fitting: Sequence[str]) -> Iterator[Finding]:
+    """The same for an element of FHIR, by the form in which HL7 has it; a path that is none is told by the compiler."""
+    try:
+        kinds = compile_fhir_path(one.text).kinds
+    except CodecError:
+        return
+    if not any(_FORMS.get(kind, "ST") in fitting for kind in kinds):
+        kind = " or ".join(dict.fromkeys(kind or "text" for kind in kinds))
+        what = f"`{name}` takes {', '.join(dict.fromkeys(fitting))}, and {one.text} is {kind}"
+        names = sorted(name for name, types in MADE_FOR.items() if _FORMS.get(kinds[0], "ST") in types)
+        yield one.place.finding(what, f"for {kind} there are {', '.join(names[:6])}", "warning")
 
 
 def _other(path: Path, fitting: tuple[str, ...]) -> str:

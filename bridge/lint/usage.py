@@ -47,7 +47,7 @@ def _mappings(found: Sequence[Outline], files: Mapping[str, str], used: set[str]
     """Mappings that no route sends anything through, no other one is made of, and no case tries."""
     tried = {name.removesuffix(".cases.yaml") for name in files if name.endswith(".cases.yaml")}
     tried |= {name for one in files if one.endswith(".cases.yaml") for name in _named_in(files[one])}
-    steps = {name for one in found for name in (*one.steps, one.extends)}
+    steps = {name for one in found for name in (*one.steps, *one.others)}
     for one in found:
         if "profile" not in one.data and one.name not in used | tried | steps:
             what = f"nothing uses the mapping `{one.name}`, and no case tries it"

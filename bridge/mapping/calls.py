@@ -11,7 +11,7 @@ from bridge.mapping.fields import Field
 from bridge.mapping.functions import FUNCTIONS, Function, Option
 from bridge.mapping.gather import EachRef
 from bridge.mapping.place import Findings, Place
-from bridge.mapping.refs import DicomRef, Names, PathRef, Ref
+from bridge.mapping.refs import ForeignRef, Names, PathRef, Ref
 from bridge.mapping.scope import Read, Scope
 from bridge.yamlfile import suggest
 
@@ -90,7 +90,7 @@ def compile_call(data: dict[str, Any], inputs: list[Input], place: Place, names:
 
 
 def _is_field(ref: Ref) -> bool:
-    return isinstance(ref.ref if isinstance(ref, EachRef) else ref, PathRef | DicomRef)
+    return isinstance(ref.ref if isinstance(ref, EachRef) else ref, PathRef | ForeignRef)
 
 
 def _bind(chosen: Function, call: Callable[..., Any], inputs: list[Input]) -> Read:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bridge.codecs.fhir_message import FhirMessage
 from bridge.codecs.formats import read_any
 from bridge.codecs.hl7v2 import NULL, Hl7Message, parse
 from bridge.errors import BridgeError, Finding, SettingsError
@@ -181,11 +182,13 @@ def _context(case: dict[str, Any]) -> dict[str, Any]:
     return {"site": SITE, **(case.get("context") or {})}
 
 
-def _edited(raw: bytes, case: dict[str, Any]) -> Hl7Message:
-    message: Hl7Message = read_any(raw)
+def _edited(raw: bytes, case: dict[str, Any]) -> Any:
+    message = read_any(raw)
     edits, removed = case.get("edit") or {}, _as_list(case.get("remove"))
     if not edits and not removed:
         return message
+    if isinstance(message, FhirMessage):
+        return message.edited(edits, [str(one) for one in removed])
     editor = message.edit()
     for path, text in edits.items():
         if text in ("", None):

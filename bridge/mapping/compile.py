@@ -6,14 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from bridge.codecs.dicom_message import EVENTS
+from bridge.codecs.fhir_models import RESOURCES
 from bridge.codecs.hl7v2 import Hl7Message
 from bridge.codecs.hl7v2 import parse as parse_message
 from bridge.errors import Finding, MappingError, SettingsError
 from bridge.mapping.conceptmap import read_tables
-from bridge.mapping.extends import at_home, extended
+from bridge.mapping.extends import at_home, composed, takes_over
+from bridge.mapping.known import following
 from bridge.mapping.place import Findings, Place
 from bridge.mapping.profiles import Profile, compile_profile
-from bridge.mapping.refs import Names
+from bridge.mapping.refs import Names, Source
 from bridge.mapping.scope import Make, Scope
 from bridge.mapping.sources import compile_names
 from bridge.mapping.survivors import surviving
@@ -112,22 +115,24 @@ def _compile_file(
     except SettingsError as error:
         findings += error.findings
         return None
-    if isinstance(document.data, dict) and "extends" in document.data:
-        return _compile_extension(document, files, tables, findings)
+    if takes_over(document.data):
+        return _compile_composed(document, files, tables, findings)
     return _compile_document(document, tables, findings)
 
 
-def _compile_extension(
+def _compile_composed(
     file: YamlFile, files: Mapping[str, str], tables: Tables, findings: Findings
 ) -> CompiledMapping | Profile | _Chain | None:
-    """A mapping that ``extends`` another one: what is wrong with that one is told there, all else here."""
-    joined, mine = extended(file, files, findings), Findings()
+    """A mapping that takes lines over from others: what is wrong with those is told there, all else here."""
+    joined, mine = composed(file, files, findings), Findings()
     if joined is None:
         return None
     compiled = _compile_document(joined, tables, mine)
     if any(one.file != file.name for one in mine):
         known = Findings()
-        _compile_file(files, f"{file.data['extends']}.yaml", tables, known)
+        for name in takes_over(file.data):
+            if f"{name}.yaml" in files:
+                _compile_file(files, f"{name}.yaml", tables, known)
         mine = at_home(mine, known, file)
     findings += mine
     return compiled
@@ -199,9 +204,16 @@ def _join(chain: _Chain, known: Mapping[str, CompiledMapping], findings: Finding
 def _head(data: dict[str, Any], place: Place, tables: Tables, findings: Findings) -> tuple[tuple[str, ...], Names]:
     """The message types, and the names that the whole file may use."""
     messages = _messages(data.get("messages"), place.child("messages"), findings)
-    names = Names(tables, findings, dicom=any(one.startswith("MPPS") for one in messages))
+    names = Names(tables, findings, source=_source(messages))
     compile_names(data.get("let"), place.child("let"), names)
     return messages, names
+
+
+def _source(messages: tuple[str, ...]) -> Source:
+    """What messages of these types are of; empty for some of each."""
+    codes = {one.partition("^")[0] for one in messages}
+    found: set[Source] = {"dicom" if one in EVENTS else "fhir" if one in RESOURCES else "hl7v2" for one in codes}
+    return found.pop() if len(found) == 1 else "hl7v2" if not found else ""
 
 
 def _messages(data: Any, place: Place, findings: Findings) -> tuple[str, ...]:
@@ -219,7 +231,7 @@ def _renderer(
     make = _target(target, data, place, names)
 
     def render(message: Hl7Message, context: Mapping[str, Any]) -> Rendered:
-        scope = Scope(message, context)
+        scope = following(Scope(message, context))
         code, event = message.kind
         if messages and code not in messages and f"{code}^{event}" not in messages:
             what = f"this mapping is for {', '.join(messages)}, not {code}^{event}"

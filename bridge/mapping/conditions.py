@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
+from bridge.codecs.dicom_message import EVENTS
+from bridge.codecs.fhir_models import RESOURCES
 from bridge.codecs.hl7v2 import Hl7Message
 from bridge.codecs.views import first_of
 from bridge.errors import SettingsError
@@ -14,10 +17,12 @@ from bridge.mapping.refs import Names, PathRef, Ref, compile_refs
 from bridge.mapping.reports import is_final
 from bridge.mapping.scope import Scope
 from bridge.mapping.tables import Tables
+from bridge.yamlfile import suggest
 
 Check = Callable[[Scope], bool]
 _Test = Callable[[str], bool]
-_TYPE = re.compile(r"[A-Z]{3}(?:\^[A-Z0-9]{3})?|MPPS(?:\^(?:CREATE|SET|COMPLETED|DISCONTINUED))?")
+_DICOM = "|".join(rf"{kind}(?:\^(?:{'|'.join(events)}))?" for kind, events in EVENTS.items())
+_TYPE = re.compile(rf"[A-Z]{{3}}(?:\^[A-Z0-9]{{3}})?|{_DICOM}|[A-Z][A-Za-z]*[a-z](?:\^[a-z]+)?")
 _TESTS = ("equals", "in", "not", "matches")
 _FIX = "write a value, a list of values, present, absent, {not: ...} or {matches: pattern}"
 
@@ -41,10 +46,22 @@ def compile_check(data: Any, place: Place, names: Names) -> Check:
         names.findings.report(place, "a condition is a mapping of places to values", "for example {OBR-24: CT}")
         return lambda scope: True
     checks = [_entry(key, value, place.child(key), names) for key, value in data.items()]
-    check: Check = checks[0] if len(checks) == 1 else lambda scope: all(one(scope) for one in checks)
+    check: Check = reduce(_both, checks) if checks else lambda scope: True
     if names.watch is not None and place.path[-1:] == ("when",):
         return names.watch.condition(check, place)
     return check
+
+
+def _both(one: Check, other: Check) -> Check:
+    return lambda scope: one(scope) and other(scope)
+
+
+def _either(one: Check, other: Check) -> Check:
+    return lambda scope: one(scope) or other(scope)
+
+
+def _not(check: Check) -> Check:
+    return lambda scope: not check(scope)
 
 
 def _entry(key: Any, value: Any, place: Place, names: Names) -> Check:
@@ -53,11 +70,9 @@ def _entry(key: Any, value: Any, place: Place, names: Names) -> Check:
             names.findings.report(place, f"`{key}` takes a list of conditions", "begin each one with a dash")
             return lambda scope: True
         checks = [compile_check(one, place.child(at), names) for at, one in enumerate(value)]
-        combine = any if key == "any" else all
-        return lambda scope: combine(check(scope) for check in checks)
+        return reduce(_either if key == "any" else _both, checks)
     if key == "not":
-        inner = compile_check(value, place, names)
-        return lambda scope: not inner(scope)
+        return _not(compile_check(value, place, names))
     if key == "message":
         return _message_type(value, place, names)
     if key == "report":
@@ -88,6 +103,8 @@ def _message_type(value: Any, place: Place, names: Names) -> Check:
     for one in wanted:
         if not isinstance(one, str) or not _TYPE.fullmatch(one):
             names.findings.report(place, f"`{one}` is no message type", "write ORM^O01, or ORM for every event")
+        elif (code := one.partition("^")[0]) != code.upper() and code not in RESOURCES:
+            names.findings.report(place, f"R4 has no resource `{code}`", suggest(code, RESOURCES))
 
     def check(scope: Scope) -> bool:
         code, event = scope.message.kind

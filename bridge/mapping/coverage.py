@@ -1,4 +1,4 @@
-"""What the cases leave untried: lines, alternatives, conditions and table rows that none of them reaches."""
+"""What the cases leave untried: lines, rules, alternatives, conditions and table rows that none of them reaches."""
 
 from __future__ import annotations
 
@@ -35,15 +35,17 @@ class Coverage:
     """What the cases reach of mappings, and of the tables that these use."""
 
     lines: Count = Count(0, 0)
-    """Source lines, edits, their alternatives, and both ways that each condition can go."""
+    """Source lines, edits, rules, their alternatives, and both ways that each condition can go."""
     rows: Count = Count(0, 0)
     gaps: list[Gap] = field(default_factory=list)
 
 
 def coverage(watch: Watch, *, everything: bool = True) -> Coverage:
-    """What was reached of what ``watch`` knows; not ``everything``: only in files of which something was."""
+    """What was reached of what ``watch`` knows; not ``everything``: of the mappings that ran, and the tables they found
+    something in."""
     touched = {spot.file for spot in watch.reached}
-    spots = sorted(spot for spot in watch.known if everything or spot.file in touched)
+    wanted = watch.ran | {spot.file for spot in watch.reached if spot.kind == "row"}
+    spots = sorted(spot for spot, files in watch.known.items() if everything or files & wanted)
     rows = [spot for spot in spots if spot.kind == "row"]
     lines = [spot for spot in spots if spot.kind != "row"]
     gaps = [*_untouched(spots, touched), *_lines(lines, watch, touched), *_rows(rows, watch, touched)]
@@ -67,6 +69,8 @@ def _lines(spots: Iterable[Spot], watch: Watch, touched: set[str]) -> Iterator[G
     for spot in missed:
         if spot.kind == "line":
             yield Gap(spot.file, spot.line, spot.line, f"no case reaches this line: {spot.what}")
+        elif spot.kind == "rule":
+            yield Gap(spot.file, spot.line, spot.line, f"no case breaks this rule: {spot.what}")
         elif (spot.file, spot.line) not in whole:
             what = f"no case takes `{spot.what}`" if spot.kind == "alternative" else f"no case where `when` {spot.what}"
             yield Gap(spot.file, spot.line, spot.line, what)

@@ -1,4 +1,5 @@
 """``extends:``: a mapping or profile that is another one, with lines of its own; for each vendor and site.
+``include:``: the same for one item of ``resources:``.
 
 What both name as a block of lines (``let``, ``order``, ``set``...) is joined, line by line. A source line, a constant
 or a list is replaced as a whole, and ``name: ~`` takes the other's line away. ``edits:``, ``rules:`` and ``resources:``
@@ -42,38 +43,84 @@ class ExtendedFile(YamlFile):
         return self.origins.get(path, (YamlFile(self.name, None), ()))
 
 
-def extended(file: YamlFile, files: Mapping[str, str], findings: Findings) -> YamlFile | None:
-    """``file`` joined with what it ``extends``, and that with what it extends in its turn.
+def takes_over(data: Any) -> tuple[str, ...]:
+    """The mappings that the one written as ``data`` takes lines of: the one that it extends, those that it includes."""
+    if not isinstance(data, dict):
+        return ()
+    extends = (str(data["extends"]),) if "extends" in data else ()
+    return extends + tuple(str(item["include"]) for _, item in _including(data))
 
-    ``files`` are texts by name inside the mappings folder. None, with findings, if there is nothing to extend.
+
+def composed(file: YamlFile, files: Mapping[str, str], findings: Findings) -> YamlFile | None:
+    """``file`` with all that it takes over from others, and these in their turn.
+
+    ``files`` are texts by name inside the mappings folder. None, with findings, if that is not there.
     """
-    return _extended(file, files, findings, (file.name,))
+    return _composed(file, files, findings, (file.name,))
 
 
-def _extended(file: YamlFile, files: Mapping[str, str], findings: Findings, chain: tuple[str, ...]) -> YamlFile | None:
-    place, wanted = Place(file, ("extends",)), file.data["extends"]
+def _composed(file: YamlFile, files: Mapping[str, str], findings: Findings, chain: tuple[str, ...]) -> YamlFile | None:
+    own = _included(file, files, findings, chain)
+    if own is None or "extends" not in own.data:
+        return own
+    base = _other("extend", own.data["extends"], Place(own, ("extends",)), files, findings, chain)
+    return base and _join(base, own, findings)
+
+
+def _other(
+    verb: str, wanted: Any, place: Place, files: Mapping[str, str], findings: Findings, chain: tuple[str, ...]
+) -> YamlFile | None:
+    """Another mapping with all that it takes over; None, with findings, if it cannot be had."""
     name = f"{wanted}.yaml"
     if name not in files:
         near = suggest(str(wanted), (one.removesuffix(".yaml") for one in files if one.count(".") == 1))
-        findings.report(place, f"there is no mapping `{wanted}` to extend", near)
+        findings.report(place, f"there is no mapping `{wanted}` to {verb}", near)
         return None
     if name in chain:
-        findings.report(place, f"`{wanted}` extends this one", "extend one that does not")
+        findings.report(place, f"`{wanted}` {verb}s this one", f"{verb} one that does not")
         return None
     try:
-        base = parse(files[name], name)
+        other = parse(files[name], name)
     except SettingsError as error:
         findings += error.findings
         return None
-    if isinstance(base.data, dict) and "extends" in base.data:
-        further = _extended(base, files, findings, (*chain, name))
-        if further is None:
-            return None
-        base = further
-    if not isinstance(base.data, dict):
-        findings.report(place, f"`{wanted}` is no mapping", "extend one")
+    if not isinstance(other.data, dict):
+        findings.report(place, f"`{wanted}` is no mapping", f"{verb} one")
         return None
-    return _join(base, file, findings)
+    return _composed(other, files, findings, (*chain, name))
+
+
+def _including(data: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
+    """The items of ``resources:`` that include one of another mapping, each with its place in the list."""
+    items = data.get("resources")
+    found = enumerate(items) if isinstance(items, list) else ()
+    return [(number, item) for number, item in found if isinstance(item, dict) and "include" in item]
+
+
+def _included(file: YamlFile, files: Mapping[str, str], findings: Findings, chain: tuple[str, ...]) -> YamlFile | None:
+    """``file`` with each item that says ``include:`` joined with the one of the same name there."""
+    including, called = _including(file.data), _ITEMS["resources"]
+    if not including:
+        return file
+    whole = _Join(file, file, findings)
+    data = {**whole.blocks(file.data, {}, (), (), ()), "resources": list(file.data["resources"])}
+    for number, item in including:
+        at, mine = ("resources", number), {key: value for key, value in item.items() if key != "include"}
+        place = Place(file, (*at, "include"))
+        other = _other("include", item["include"], place, files, findings, chain)
+        if other is None:
+            return None
+        named = [called(one) for one in other.data.get("resources") or ()]
+        if not called(mine) or called(mine) not in named:
+            what = f"`{item['include']}` has no resource called `{called(mine)}`"
+            findings.report(place, what, suggest(called(mine), filter(None, named)))
+            return None
+        there = ("resources", named.index(called(mine)))
+        one = _Join(other, file, findings)
+        data["resources"][number] = one.blocks(other.data["resources"][there[1]], mine, at, there, at)
+        one.origins[at] = (file, at)
+        whole.origins = {path: origin for path, origin in whole.origins.items() if path[:2] != at} | one.origins
+    return whole.document(file.name, data)
 
 
 def _join(base: YamlFile, own: YamlFile, findings: Findings) -> YamlFile:
@@ -84,10 +131,7 @@ def _join(base: YamlFile, own: YamlFile, findings: Findings) -> YamlFile:
     if "profile" in base.data and "profile" not in own.data:
         findings.report(Place(own), "`profile` is missing", "write its title")
     mine = {key: value for key, value in own.data.items() if key not in ("extends", *_FIXED)}
-    data = joined.blocks(base.data, mine, (), (), ())
-    joined.origins.setdefault((), (own, ()))
-    places = {path: file.places[at] for path, (file, at) in joined.origins.items() if at in file.places}
-    return ExtendedFile(own.name, data, places, joined.origins)
+    return joined.document(own.name, joined.blocks(base.data, mine, (), (), ()))
 
 
 class _Join:
@@ -96,6 +140,12 @@ class _Join:
     def __init__(self, base: YamlFile, own: YamlFile, findings: Findings) -> None:
         self.base, self.own, self.findings = base, own, findings
         self.origins: dict[Path_, tuple[YamlFile, Path_]] = {}
+
+    def document(self, name: str, data: dict[Any, Any]) -> ExtendedFile:
+        """What was joined, as a file in which every part knows where it was written."""
+        self.origins.setdefault((), (self.own, ()))
+        places = {path: file.places[at] for path, (file, at) in self.origins.items() if at in file.places}
+        return ExtendedFile(name, data, places, self.origins)
 
     def blocks(self, base: dict[Any, Any], own: dict[Any, Any], at: Path_, there: Path_, here: Path_) -> dict[Any, Any]:
         """``base`` (at ``there`` in its file) and ``own`` (at ``here`` in this one) as they stand at ``at``.
@@ -175,16 +225,23 @@ def _is_leaf(data: dict[Any, Any]) -> bool:
 
 
 def at_home(borrowed: Findings, known: Findings, file: YamlFile) -> Findings:
-    """Findings about an extended mapping: those in another file that are ``known`` there stay as they are, the others
-    come from what this one changes, and are told at its ``extends:``."""
-    here = Place(file, ("extends",)).finding("")
+    """Findings about what was taken over: those in another file that are ``known`` there stay as they are, the others
+    come from what this one changes, and are told where it takes that over."""
     return Findings(
-        one
-        if one.file == file.name or one in known
-        else replace(one, file=file.name, line=here.line, column=here.column, what=_with_changes(one))
+        one if one.file == file.name or one in known else _with_changes(one, _taken_where(one.file, file).finding(""))
         for one in borrowed
     )
 
 
-def _with_changes(one: Finding) -> str:
-    return f"with the changes of this file, {one.file}:{one.line}:{one.column} does not hold: {one.what}"
+def _taken_where(name: str, file: YamlFile) -> Place:
+    """Where ``file`` takes lines of another one over."""
+    including = _including(file.data)
+    found = [number for number, item in including if f"{item['include']}.yaml" == name]
+    if not found and "extends" in file.data:
+        return Place(file, ("extends",))
+    return Place(file, ("resources", (found or [number for number, _ in including])[0], "include"))
+
+
+def _with_changes(one: Finding, here: Finding) -> Finding:
+    what = f"with the changes of this file, {one.file}:{one.line}:{one.column} does not hold: {one.what}"
+    return replace(one, file=here.file, line=here.line, column=here.column, what=what)

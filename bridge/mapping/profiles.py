@@ -118,16 +118,21 @@ def _compile_rule(item: Any, place: Place, outer: Names) -> _Rule:
         kind = ""
     words = _Words(kind, str(item.get("what", "")), str(item.get("fix", "")))
     tests: list[_Test] = []
-    for entry, here in _listed(item, "require", place):
-        tests += _require(entry, here, names, words)
-    for entry, here in _listed(item, "forbid", place):
-        tests += _forbid(entry, here, names, words)
+    for word, compile_test in (("require", _require), ("forbid", _forbid)):
+        for entry, here in _listed(item, word, place):
+            tests += _watched(compile_test(entry, here, names, words), f"{word} {entry}", here, names)
     for word, compile_judge in (("only", _only), ("table", _table), ("max", _max), ("pattern", _pattern)):
         for target, given, here in _pairs(item, word, place, names):
-            tests += _each_value(target, compile_judge(given, here, names), here, names, words)
+            found = _each_value(target, compile_judge(given, here, names), here, names, words)
+            tests += _watched(found, f"{word} {target}", here, names)
     if "holds" in item:
-        tests += _holds(item, place, names, words)
+        tests += _watched(_holds(item, place, names, words), words.what or "holds", place.child("holds"), names)
     return _Rule(each, when, tests)
+
+
+def _watched(tests: list[_Test], what: str, place: Place, names: Names) -> list[_Test]:
+    watch = names.watch
+    return tests if watch is None else [watch.rule(test, place, what) for test in tests]
 
 
 def _listed(item: dict[str, Any], word: str, place: Place) -> list[tuple[str, Place]]:
@@ -197,9 +202,11 @@ def _table(given: Any, place: Place, names: Names) -> _Judge:
     table = names.tables.get(str(given))
     if table is None:
         names.findings.report(place, f"unknown table `{given}`", suggest(str(given), names.tables))
+        return lambda path, text: None
+    find = table.finder(1) if names.watch is None else names.watch.lookups(table, 1)
 
     def judge(path: Path, text: str) -> tuple[str, str, str] | None:
-        if table is None or table.find((text,)) is not None:
+        if find((text,)) is not None:
             return None
         return "code", f"{path.text} is not in table {table.name}", f"send a code of {table.name}.csv"
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from bridge.codecs.dicom_message import DicomView
 from bridge.codecs.dicom_values import compile_value_path, is_value_path
+from bridge.codecs.fhir_paths import compile_fhir_path, is_fhir_path
+from bridge.codecs.fhir_view import FhirView
 from bridge.codecs.hl7v2 import NULL, compile_path
 from bridge.codecs.paths import Path
 from bridge.codecs.views import View, reader
@@ -21,11 +23,12 @@ from bridge.mapping.watch import Watch
 from bridge.yamlfile import suggest
 
 if TYPE_CHECKING:
-    from bridge.mapping.sources import Source
+    from bridge.mapping.sources import Source as Line
 
 _NAME = re.compile(r"\$([a-z][a-z0-9_]*)")
 _CONTEXT = re.compile(r"context((?:\.[A-Za-z_][A-Za-z0-9_-]*)+)")
 _SEPARATOR = re.compile(r"\s*\|\s*")
+Source = Literal["hl7v2", "dicom", "fhir", ""]
 INDEX = "index"
 """``$index``: the number of the current order, step or resource among its siblings, from 1."""
 
@@ -70,27 +73,39 @@ class PathRef:
     def fields(self, scope: Scope) -> list[Field]:
         return scope.fields(self.path)
 
+    def er7(self, scope: Scope) -> str:
+        """What is there as sent, with components and repetitions."""
+        return scope.view.bytes_at(self.text).decode(scope.message.codec)
+
     def paths(self, scope: Scope) -> list[tuple[Scope, Path]]:
         return [(scope, self.path)]
 
 
 @dataclass(frozen=True, slots=True)
-class DicomRef:
-    """A value in a DICOM message; nothing in any other."""
+class ForeignRef:
+    """A value in a message of DICOM or FHIR, whose views are of ``kind``; nothing in any other."""
 
     text: str
+    kind: type[DicomView] | type[FhirView]
 
     def value(self, scope: Scope) -> str:
-        return scope.view.get(self.text) if isinstance(scope.view, DicomView) else ""
+        return scope.view.get(self.text) if isinstance(scope.view, self.kind) else ""
 
     def texts(self, scope: Scope) -> list[str]:
-        return scope.view.all(self.text) if isinstance(scope.view, DicomView) else []
+        return scope.view.all(self.text) if isinstance(scope.view, self.kind) else []
 
     def fields(self, scope: Scope) -> list[Field]:
-        return [Field.read(text) for text in scope.view.er7(self.text)] if isinstance(scope.view, DicomView) else []
+        return [Field.read(text) for text in self._repetitions(scope)]
+
+    def er7(self, scope: Scope) -> str:
+        """What is there in the form in which HL7 has it, with components and repetitions."""
+        return "~".join(self._repetitions(scope))
+
+    def _repetitions(self, scope: Scope) -> list[str]:
+        return scope.view.er7(self.text, scope.site) if isinstance(scope.view, self.kind) else []
 
     def paths(self, scope: Scope) -> list[tuple[Scope, Path]]:
-        return [(scope, Path(self.text, re.split(r"[.\[]", self.text)[0], None, 0, None, 0, 0))]
+        return [(scope, Path(self.text, re.split(r"[^A-Za-z0-9]", self.text)[0], None, 0, None, 0, 0))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +114,7 @@ class NameRef:
 
     name: str
     level: int
-    source: Source
+    source: Line
 
     def value(self, scope: Scope) -> Any:
         while scope.level > self.level and scope.outer is not None:
@@ -148,8 +163,8 @@ class Names:
     findings: Findings
     level: int = 0
     known: dict[str, NameRef] = field(default_factory=dict)
-    dicom: bool | None = None
-    """Whether the messages are of DICOM; None where both kinds may come."""
+    source: Source = ""
+    """What the messages are of; empty where any may come."""
 
     @property
     def watch(self) -> Watch | None:
@@ -157,7 +172,7 @@ class Names:
         return self.tables.watch
 
     def inner(self) -> Names:
-        return Names(self.tables, self.findings, self.level + 1, dict(self.known), self.dicom)
+        return Names(self.tables, self.findings, self.level + 1, dict(self.known), self.source)
 
 
 def compile_ref(text: str, place: Place, names: Names) -> Ref | None:
@@ -174,9 +189,12 @@ def compile_ref(text: str, place: Place, names: Names) -> Ref | None:
     if match := _CONTEXT.fullmatch(text):
         return ValueRef(_context_reader(match[1][1:].split(".")))
     try:
-        if names.dicom or (names.dicom is None and is_value_path(text)):
+        if names.source == "fhir" or (not names.source and is_fhir_path(text)):
+            compile_fhir_path(text)
+            return ForeignRef(text, FhirView)
+        if names.source == "dicom" or (not names.source and is_value_path(text)):
             compile_value_path(text)
-            return DicomRef(text)
+            return ForeignRef(text, DicomView)
         path = compile_path(text)
     except CodecError as error:
         names.findings.report(place, f"`{text}`: {error.what}", error.fix + ", or a $name")

@@ -8,7 +8,7 @@ from typing import Any
 
 from bridge.codecs.hl7v2 import View
 from bridge.mapping.place import Place
-from bridge.mapping.refs import Names
+from bridge.mapping.refs import Names, compile_ref
 
 _ANCHOR = re.compile(r"[A-Z][A-Z0-9]{2}|[A-Z][A-Za-z0-9]+Sequence")
 Key = tuple[int, ...]
@@ -16,10 +16,12 @@ Split = Callable[[View, str], list[View]]
 
 
 def compile_anchors(data: Any, place: Place, names: Names) -> tuple[str, ...]:
-    """``each: OBX`` or, nested from the outside in, ``each: [OBR, OBX]``; of DICOM messages, a sequence."""
+    """``each: OBX`` or, nested from the outside in, ``each: [OBR, OBX]``; a sequence of DICOM, a path of FHIR."""
     anchors = data if isinstance(data, list) else [data]
     for anchor in anchors:
-        if not isinstance(anchor, str) or not _ANCHOR.fullmatch(anchor):
+        if names.source == "fhir":
+            compile_ref(str(anchor), place, names)
+        elif not isinstance(anchor, str) or not _ANCHOR.fullmatch(anchor):
             names.findings.report(
                 place, f"`{anchor}` is no segment", "write the segment or sequence that each one starts with"
             )

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any
 
 from bridge.codecs.adt import read_number
+from bridge.codecs.dicom_message import DicomView
+from bridge.codecs.fhir_message import FhirMessage
 from bridge.codecs.hl7v2 import Hl7Message, parse
 from bridge.codecs.paths import Path, compile_path
 from bridge.errors import CodecError, MappingError
+from bridge.mapping.functions.identifiers import system_of
 from bridge.mapping.scope import Scope
 
 CONTEXT = "identity"
@@ -20,6 +24,10 @@ def surviving(scope: Scope) -> Scope:
     if not scope.context.get(CONTEXT):
         return scope
     message = scope.message
+    if isinstance(message, DicomView):
+        return _surviving_dicom(scope, message)
+    if isinstance(message, FhirMessage):
+        return _surviving_fhir(scope, message)
     try:
         changes = [
             change for text in _PATIENT for change in survivors(scope, compile_path(text), message.numbers("PID"))
@@ -34,6 +42,44 @@ def surviving(scope: Scope) -> Scope:
         raise MappingError(error.what, at=error.at, fix=error.fix, kind=error.kind) from None
     changed.notes = scope.notes
     return changed
+
+
+def _surviving_dicom(scope: Scope, message: DicomView) -> Scope:
+    """The same of a DICOM message: its Patient ID."""
+    values = message.values
+    key = f"{values.get('PatientID', '')}^{values.get('IssuerOfPatientID', '')}"
+    survivor = scope.context[CONTEXT].get(key)
+    if not survivor:
+        return scope
+    number, _, issuer = survivor["survivor"].rpartition("^")
+    changes: dict[str, Any] = {"PatientID": number, "IssuerOfPatientID": issuer}
+    if issuer != values.get("IssuerOfPatientID", ""):
+        _, *universal = survivor["authority"]
+        named = dict(zip(("UniversalEntityID", "UniversalEntityIDType"), universal, strict=True))
+        changes["IssuerOfPatientIDQualifiersSequence"] = [named] if any(universal) else []
+    changed: Any = copy(message)
+    changed.values = {**values, **changes}
+    found = Scope(changed, scope.context)
+    found.notes = scope.notes
+    found.note("PatientID is an identifier that was merged away: the surviving one is used")
+    return found
+
+
+def _surviving_fhir(scope: Scope, message: FhirMessage) -> Scope:
+    """The same of a FHIR message: the identifiers of its patients, and of those that it refers to."""
+    instead: dict[str, Any] = {}
+    for key, survivor in scope.context[CONTEXT].items():
+        number, _, issuer = survivor["survivor"].rpartition("^")
+        instead[key] = {"value": number}
+        if issuer != key.rpartition("^")[2]:
+            name, universal, kind = survivor["authority"]
+            instead[key]["system"] = system_of(name, universal, kind, scope.site)
+    changed: Any = message.renumbered(instead, scope.site)
+    found = Scope(changed, scope.context)
+    found.notes = scope.notes
+    if instead.keys() & set(message.header_at(scope.site).patients):
+        found.note("Patient.identifier has an identifier that was merged away: the surviving one is used")
+    return found
 
 
 def survivors(scope: Scope, path: Path, numbers: Sequence[int]) -> list[tuple[str, str]]:

@@ -179,8 +179,13 @@ def to_csv(table: Table) -> str:
     unknown = table.unknown if isinstance(table.unknown, str) else f"{{value: {json.dumps(table.unknown['value'])}}}"
     said = {"version": table.version, "unknown": unknown, "source": table.source, "target": table.target}
     lines += [f"# {word}: {text}" for word, text in said.items() if text and (word, text) != ("unknown", "refuse")]
-    body = io.StringIO()
-    plain, quoted = csv.writer(body, lineterminator="\n"), csv.writer(body, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    for cells in (table.columns, *(cells for _, cells in table.rows)):
-        (quoted if cells[0].startswith("#") else plain).writerow(cells)
-    return "".join(f"{line}\n" for line in lines) + body.getvalue()
+    rows = (table.columns, *(cells for _, cells in table.rows))
+    return "".join(f"{line}\n" for line in lines) + "".join(map(csv_line, rows))
+
+
+def csv_line(cells: Sequence[str], end: str = "\n") -> str:
+    """A row as it is written: in quotes where it would be taken for a remark."""
+    line = io.StringIO()
+    remark = cells[0].startswith("#")
+    csv.writer(line, lineterminator=end, quoting=csv.QUOTE_ALL if remark else csv.QUOTE_MINIMAL).writerow(cells)
+    return line.getvalue()

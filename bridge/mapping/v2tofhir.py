@@ -66,8 +66,11 @@ def read_v2_to_fhir(text: str, name: str) -> Imported:
             continue
         seen.add(code)
         sources.add(cells[form.system])
-        targets |= {cells[form.fhir_system]} - {""}
-        found.table.rows.append((line, (code, target, cells[form.display], cells[form.text])))
+        display, system = cells[form.display], cells[form.fhir_system]
+        if display.startswith("http:") and not system:  # some files have both one column too far to the left
+            display, system = cells[form.display - 1], display
+        targets |= {system} - {""}
+        found.table.rows.append((line, (code, target, display, cells[form.text])))
     if len(sources) == 1 and (match := _V2_TABLE.fullmatch(sources.pop())):
         found.table.source = f"http://terminology.hl7.org/CodeSystem/v2-{match[1]}"
     found.table.target = targets.pop() if len(targets) == 1 else ""

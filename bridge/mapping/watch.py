@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from bridge.mapping.tables import Row, Table
 
 C = TypeVar("C", bound=Callable[..., Any])
-Kind = Literal["line", "alternative", "row", "when"]
+F = TypeVar("F")
+Kind = Literal["line", "alternative", "row", "when", "rule"]
 EMPTY: tuple[Any, ...] = ("", None, [], {}, ())
 _HOLDS = "holds"
 """A condition that held for one of the slices that a line looks through: it was not for it that there is no value."""
@@ -33,7 +34,8 @@ _SEPARATOR = re.compile(r"\s*\|\s*")
 
 @dataclass(frozen=True, slots=True, order=True)
 class Spot:
-    """A part of a mapping or table that a message may reach: a line, one of its alternatives, a row, a branch."""
+    """A part of a mapping, profile or table that a message may reach: a line, one of its alternatives, a row, a branch,
+    a rule."""
 
     file: str
     line: int
@@ -80,9 +82,12 @@ class Watch:
     """What one compiling is told, and what its mappings do afterwards. For one thread."""
 
     def __init__(self) -> None:
-        self.known: dict[Spot, None] = {}
-        """Every part that there is, in the sequence of compiling."""
+        self.known: dict[Spot, set[str]] = {}
+        """Every part that there is, in the sequence of compiling, and the files that have it: what is taken over from
+        another mapping is written there."""
         self.reached: set[Spot] = set()
+        self.ran: set[str] = set()
+        """Files of mappings and profiles that were used."""
         self.values: list[Traced] = []
         """What was read since the last :meth:`clear`, each value after those that it is made of."""
         self.keys: dict[str, int] = {}
@@ -137,6 +142,18 @@ class Watch:
 
         return watched  # type: ignore[return-value]
 
+    def rule(self, test: Callable[[Scope], Iterator[F]], place: Place, what: str) -> Callable[[Scope], Iterator[F]]:
+        """A rule of a profile: reached when a message breaks it."""
+        spot = self._know("rule", place, what)
+
+        def watched(scope: Scope) -> Iterator[F]:
+            self.ran.add(place.file.name)
+            for fault in test(scope):
+                self.reached.add(spot)
+                yield fault
+
+        return watched
+
     def lookups(self, table: Table, keys: int) -> Callable[[Sequence[str]], Row | None]:
         """What finds a table's rows for one line."""
         self.keys[table.name] = max(keys, self.keys.get(table.name, 0))
@@ -175,6 +192,7 @@ class Watch:
     @contextmanager
     def _value(self, target: str, place: Place, scope: Scope, spot: Spot) -> Iterator[Traced]:
         traced = Traced(target, *_at(place), _number(scope))
+        self.ran.add(place.file.name)
         self._open.append(traced)
         try:
             yield traced
@@ -207,12 +225,12 @@ class Watch:
 
     def _know(self, kind: Kind, place: Place, what: str) -> Spot:
         spot = Spot(*_at(place), kind, what)
-        self.known[spot] = None
+        self.known.setdefault(spot, set()).add(place.file.name)
         return spot
 
     def _know_row(self, table: Table, line: int, cells: Sequence[str]) -> Spot:
         spot = Spot(table.file, line, "row", ",".join(cells))
-        self.known[spot] = None
+        self.known[spot] = {table.file}
         return spot
 
 

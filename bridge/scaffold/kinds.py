@@ -16,7 +16,7 @@ class Kind:
 
 
 KINDS: dict[str, Kind] = {
-    "orders": Kind(("ORM^O01", "OMI^O23", "OMG^O19"), {"worklist": "order-to-worklist"}),
+    "orders": Kind(("ORM^O01", "OMI^O23", "OMG^O19"), {"worklist": "order-to-worklist", "fhir": "order-to-fhir"}),
     "reports": Kind(("ORU^R01",), {"fhir": "report-to-fhir"}),
     "documents": Kind(
         tuple(f"MDM^T{number:02}" for number in range(1, 12)),
@@ -31,7 +31,7 @@ KINDS: dict[str, Kind] = {
     ),
     "appointments": Kind(
         ("SIU^S12", "SIU^S13", "SIU^S14", "SIU^S15", "SIU^S16", "SIU^S17", "SIU^S26"),
-        {"worklist": "siu-to-worklist"},
+        {"worklist": "siu-to-worklist", "fhir": "siu-to-fhir"},
     ),
     "charges": Kind(("DFT^P03",), {"hl7v2": "dft-to-billing"}),
 }

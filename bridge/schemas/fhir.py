@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bridge.mapping.targets.elements import model
+from bridge.codecs.fhir_models import model
 from bridge.mapping.targets.fhir import _COMMON, _KEYS
 from bridge.schemas.lines import EACH, LET, LINE, WHEN
 from bridge.schemas.parts import Json, block, choice, chosen, has, text
@@ -16,6 +16,7 @@ _REPEATED = r"^[A-Za-z_][A-Za-z0-9]*\[\d+\]$"
 def resource_schema() -> Json:
     types: Json = {"anyOf": [{"enum": list(_COMMON)}, {"type": "string", "pattern": "^[A-Z][A-Za-z]+$"}]}
     words: Json = {
+        "include": text("The mapping that has this resource, by the same `as` (else type); what is here changes it."),
         "resource": {**types, "description": "The type of resource; one, or one for each repetition."},
         "as": text("Its local name, for references; without it the type, its first letter small."),
         "each": EACH,
@@ -28,11 +29,23 @@ def resource_schema() -> Json:
             "additionalProperties": LINE,
             "description": "The search parameter and the source of the token that find the resource again.",
         },
-        "write": choice(["create", "update"], "create: only if none matches; update: also replace the one that does."),
+        "about": choice(["all"], "all: a Provenance of all the others. It is written with those of them that are."),
+        "write": choice(
+            ["create", "update", "never"],
+            "create: only if none matches; update: also change the one that does; never: not made.",
+        ),
+        "whole": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "Elements of which the message says all: what it does not repeat goes.",
+        },
+        "reopens": LINE,
+        "repeats": choice(["join"], "join: what repeats one resource adds to it; without this it is refused."),
         "set": {"type": "object", "description": "Elements and their source lines; paths may have dots."},
     }
     kinds = [(has("resource", kind), {"properties": {"set": _elements(kind)}}) for kind in _COMMON]
-    item = {**block(_KEYS, words, needs=["resource", "write", "identify", "set"]), **chosen(kinds, {})}
+    item = {**block(("include", *_KEYS), words), **chosen(kinds, {})}
+    item["anyOf"] = [{"required": ["include"]}, {"required": ["resource", "write"]}]
     return {"type": "array", "minItems": 1, "items": item, "description": "The resources of the bundle, in sequence."}
 
 

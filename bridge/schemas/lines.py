@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bridge.codecs.fhir_paths import PATTERN as FHIR_PATH
 from bridge.codecs.paths import _PATH
 from bridge.mapping.functions import FUNCTIONS, Function, Option
 from bridge.mapping.slices import _ANCHOR
@@ -14,7 +15,8 @@ from bridge.schemas.parts import Json, block, choice, chosen, described, has, ma
 LINE = ref("line")
 PATH = text(**matches(f"^{_PATH.pattern}$", "Write a path such as PID-3.1, OBX(2)-5 or ORDER(2).OBR-18."))
 SEGMENT = text(**matches("^[A-Z][A-Z0-9]{2}$", "Write a segment such as OBX."))
-ANCHOR = text(**matches(f"^(?:{_ANCHOR.pattern})$", "Write a segment such as OBX, or of DICOM messages a sequence."))
+_SLICES = f"^(?:{_ANCHOR.pattern}|{FHIR_PATH.pattern})$"
+ANCHOR = text(**matches(_SLICES, "Write a segment such as OBX; of DICOM messages a sequence, of FHIR a path."))
 EACH = one_or_list(ANCHOR, "One for each slice that begins with this segment; a list goes from the outside in.")
 LET: Json = {
     "type": "object",

@@ -18,7 +18,7 @@ _SCOPE: Json = {"each": EACH, "when": WHEN, "let": LET}
 _EXTENDS = text("The mapping that this one is, but for the lines that stand here; ~ takes a line away.")
 _EXTENDED = (
     "profile", "order", "step", "patient", "performed", "appointment", "edits", "message", "resources", "rules",
-    "up_to", "leave_out",
+    "up_to", "leave_out", "numbered",
 )  # fmt: skip
 _PLACES = one_or_list(text(), "Segments and places, such as IN1 or PID-19.")
 _IDENTIFIERS: Json = {
@@ -85,13 +85,14 @@ def _worklists() -> Json:
         "each": EACH,
         "let": LET,
         "identifiers": _IDENTIFIERS,
-        "status": said("scheduled, started, completed, discontinued, cancelled, or ignore.", LINE),
+        "status": said("scheduled, started, completed, discontinued, cancelled, held, or ignore.", LINE),
         "change": said("yes: the order should be known already.", LINE),
         "if_unknown": said("What becomes of a change of an unknown order: create, ignore or reject.", LINE),
     }
     booked = {
         **order,
         "appointment": said("Tells the appointments of an order apart.", LINE),
+        "service": said("What is booked, as the scheduler calls it: the steps that are called so are meant.", LINE),
         "status": said("booked, freed, open, or ignore.", LINE),
     }
     who = {"each": EACH, "when": WHEN, "identifiers": text("Whose items are meant, for example PID-3 | PID-2.")}
@@ -114,7 +115,7 @@ def _worklists() -> Json:
         "appointment": block(appointment._BLOCK, booked, "When and where the steps of orders are done."),
     }
     made = {
-        "worklist mapping": block(worklist._HEAD, words, needs=["messages", "order", "step"]),
+        "worklist mapping": block(worklist._HEAD, words, needs=["messages", "order"]),
         "appointment mapping": block(appointment._HEAD, words, needs=["messages"]),
     }
     for one in made.values():
@@ -162,6 +163,11 @@ def _hl7() -> Json:
             "additionalProperties": {"type": "integer", "minimum": 1},
         },
         "leave_out": one_or_list(text(), "What the new message does without."),
+        "numbered": {
+            "type": "object",
+            "description": "Segments whose first field counts them, each with the one after which it begins anew.",
+            "additionalProperties": SEGMENT,
+        },
     }
     return {
         "edit mapping": block(hl7edit._HEAD, head, needs=["messages", "edits"]),

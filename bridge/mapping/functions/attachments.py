@@ -41,6 +41,25 @@ def attachments(documents: list[Field], *, inside: str = "") -> list[dict[str, A
     return _inside(inside, [_attachment(one) for one in documents if one.text(5)])
 
 
+@function("field")
+def document_lines(documents: list[Field]) -> list[str]:
+    """The lines of every encapsulated document (ED) of plain text; an empty one is a space.
+
+    >>> run("document_lines", "^TEXT^PLAIN^Base64^Tm8gZnJhY3R1cmUuCk5vcm1hbC4=")
+    ['No fracture.', 'Normal.']
+    """
+    found: list[str] = []
+    for one in documents:
+        attachment = _attachment(one)
+        if attachment["contentType"] == "text/plain":
+            try:
+                text = base64.b64decode(attachment["data"]).decode()
+            except UnicodeDecodeError:
+                raise unusable("the text is not UTF-8", "send it as UTF-8") from None
+            found += [line or " " for line in text.splitlines()]
+    return found
+
+
 def _inside(element: str, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{element: one} for one in found] if element else found
 

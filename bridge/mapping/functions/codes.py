@@ -6,6 +6,7 @@ import re
 from decimal import Decimal
 from typing import Any, Literal
 
+from bridge.codecs.coding_systems import SYSTEMS
 from bridge.mapping.fields import Field
 from bridge.mapping.functions.registry import Site, function, unusable
 from bridge.mapping.functions.text import read_number
@@ -15,20 +16,6 @@ _SHORT = 16
 _LOCAL = "99LOCAL"
 """Coding scheme where the sender names none; 99 marks a private scheme (PS3.16 8)."""
 
-SYSTEMS = {
-    "LN": "http://loinc.org",
-    "SCT": "http://snomed.info/sct",
-    "I10": "http://hl7.org/fhir/sid/icd-10",
-    "I10C": "http://hl7.org/fhir/sid/icd-10-cm",
-    "I9C": "http://hl7.org/fhir/sid/icd-9-cm",
-    "C4": "http://www.ama-assn.org/go/cpt",
-    "DCM": "http://dicom.nema.org/resources/ontology/DCM",
-    "RADLEX": "http://radlex.org",
-    "RID": "http://radlex.org",
-    "UCUM": "http://unitsofmeasure.org",
-    "HIPPS": "https://www.cms.gov/Medicare/Medicare-Fee-for-Service-Payment/ProspMedicareFeeSvcPmtGen/HIPPSCodes",
-}
-"""Coding systems (HL7 table 0396) and their FHIR URI."""
 _TABLE = re.compile(r"HL7(?:T)?[- ]?(\d{4})")
 
 

@@ -63,8 +63,10 @@ def ins_key(ids: list[Field]) -> str:
 
     The key is 97 less the number modulo 97; 2A and 2B (Corsica) count as 19 and 18.
 
-    >>> [run("ins_key", f"{number}^^^INS&1.2.250.1.213.1.4.8&ISO^INS") for number in ("299002A00000164", "1", "")]
-    ['right', 'wrong', '']
+    >>> run("ins_key", "299002A00000164^^^INS&1.2.250.1.213.1.4.8&ISO^INS"), run("ins_key", "1^^^HOSP^PI")
+    ('right', '')
+    >>> run("ins_key", "1^^^INS&1.2.250.1.213.1.4.8&ISO^INS")
+    'wrong'
     """
     numbers = [one.text(1) for one in ids if _ins(one)]
     if not numbers:
@@ -90,6 +92,8 @@ def french_identifiers(ids: list[Field], status: list[Field], *, site: Site) -> 
     'INS-NIR'
     >>> run("french_identifiers", f"1^^^HOSP^PI~{ins}", "PROV")[0]["value"], len(run("french_identifiers", ins, ""))
     ('1', 0)
+    >>> run("french_identifiers", "1^^^HOSP^PI", "PROV")[0]["value"]
+    '1'
     """
     qualified = any(one.text(1) == "VALI" for one in status)
     found = []
@@ -160,6 +164,8 @@ def cda_content(documents: list[Field]) -> list[dict[str, Any]]:
     >>> (content,) = run("cda_content", f"^text^XML^Base64^{cda}")
     >>> content["attachment"]["contentType"], content["attachment"]["data"] == cda, content["format"]["code"]
     ('text/xml', True, 'urn:ihe:iti:xds-sd:pdf:2008')
+    >>> run("cda_content", "^text^XML^Base64^PENsaW5pY2FsRG9jdW1lbnQvPg==")
+    [{'attachment': {'contentType': 'text/xml', 'data': 'PENsaW5pY2FsRG9jdW1lbnQvPg=='}}]
     """
     found = []
     for content in attachments(documents, inside="attachment"):

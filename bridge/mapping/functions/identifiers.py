@@ -83,8 +83,10 @@ def number_and_issuer(ids: list[Field], *, site: Site) -> str:
 
     The issuer is the namespace, else the universal id, else the site's ``order_issuer``.
 
-    >>> [run("number_and_issuer", text) for text in ("A100^RIS", "A100^^1.2.3^ISO", "A100")]
-    ['A100^RIS', 'A100^1.2.3', 'A100^']
+    >>> run("number_and_issuer", "A100^RIS"), run("number_and_issuer", "A100^^1.2.3^ISO")
+    ('A100^RIS', 'A100^1.2.3')
+    >>> run("number_and_issuer", "A100")
+    'A100^'
     """
     for one in ids:
         number, namespace, universal = one.run(1, 3)

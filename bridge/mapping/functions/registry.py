@@ -44,7 +44,12 @@ class Function:
 
     @property
     def summary(self) -> str:
-        return (inspect.getdoc(self.call) or "").split("\n\n")[0].replace("\n", " ")
+        return self.description.split("\n\n")[0].replace("\n", " ")
+
+    @property
+    def description(self) -> str:
+        """What it does, without its examples."""
+        return (inspect.getdoc(self.call) or "").partition(">>>")[0].strip()
 
 
 FUNCTIONS: dict[str, Function] = {}

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta, timezone, tzinfo
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from bridge.mapping.functions.registry import Site, function, unusable
+from bridge.mapping.functions.text import read_number
 
 _TS = re.compile(
     r"(\d{4})(?:(0[1-9]|1[0-2])(?:(0[1-9]|[12]\d|3[01])(?:([01]\d|2[0-3])(?:([0-5]\d)(?:([0-5]\d)(\.\d{1,6})?)?)?)?)?)?"
     r"([+-](?:0\d|1[0-4])[0-5]\d)?",
     re.ASCII,
 )
+_LONGEST = 100 * 24 * 60
 _FIX = "send it as YYYYMMDDHHMMSS, as precise as it is known"
 
 
@@ -102,6 +104,20 @@ def local_time(text: str, *, site: Site) -> str:
 
 
 @function("text")
+def local_date_time(text: str, *, site: Site) -> str:
+    """An HL7 time in the site's time zone, as precise as written, of which a second has four digits at most.
+
+    >>> run("local_date_time", "202601060930+0000"), run("local_date_time", "20260106")
+    ('202601061030', '20260106')
+    """
+    if not text:
+        return ""
+    stamp = _local(text, site)
+    digits = "".join(one for one in stamp.moment.isoformat()[:19] if one.isdigit())
+    return digits[: stamp.size] + stamp.fraction[:5]
+
+
+@function("text")
 def fhir_date(text: str) -> str:
     """A FHIR date: the day as written, or the month or year if no more is known.
 
@@ -144,6 +160,25 @@ def fhir_instant(text: str, *, site: Site) -> str:
     if stamp.size < 8:
         raise unusable("the time has no day, which an instant needs", _FIX)
     return _with_offset(stamp, site)
+
+
+@function("text")
+def time_after(text: str, minutes: str, *, site: Site) -> str:
+    """An HL7 time so many minutes after another one; empty if one of the two is, or is a mere day.
+
+    >>> run("time_after", "20260106143000", "30"), run("time_after", "202603290150+0100", "20")
+    ('20260106150000+0100', '20260329031000+0200')
+    """
+    if not text or not minutes:
+        return ""
+    stamp = read_time(text)
+    if stamp.size < 12:
+        return ""
+    whole = read_number(minutes)
+    if not 0 <= whole <= _LONGEST:
+        raise unusable("this is no duration in minutes", "send a number of minutes")
+    start = stamp.moment.replace(tzinfo=stamp.offset or zone_of(site)).astimezone(UTC)
+    return (start + timedelta(minutes=float(whole))).astimezone(zone_of(site)).strftime("%Y%m%d%H%M%S%z")
 
 
 def _with_offset(stamp: Stamp, site: Site) -> str:

@@ -10,13 +10,14 @@ from bridge.errors import MappingError
 from bridge.mapping.place import Place
 from bridge.mapping.refs import Names
 from bridge.mapping.scope import Made, Make, Scope
+from bridge.mapping.slices import compile_anchors, slices
 from bridge.mapping.sources import Source, compile_names, compile_source
 from bridge.mapping.targets.dicom import Attribute, attribute
 from bridge.model import AppointmentStatus, AppointmentUpdate, WorklistDocument
 from bridge.yamlfile import suggest
 
 _HEAD = ("target", "messages", "let", "appointment")
-_BLOCK = ("let", "identifiers", "appointment", "status")
+_BLOCK = ("each", "let", "identifiers", "appointment", "status", "service")
 _SEQUENCE = ("ScheduledProcedureStepSequence",)
 _IGNORE = "ignore"
 
@@ -31,14 +32,16 @@ class _Appointment:
     identifiers: list[tuple[str, Source]]
     appointment: Source
     status: Source
+    service: Source
+    each: tuple[str, ...]
     lines: list[tuple[Attribute, Source]]
 
 
 def compile_appointments(
     own: dict[str, Any], targets: dict[Any, Any], place: Place, names: Names, identifiers: Identifiers
 ) -> Make:
-    """The renderer: a :class:`bridge.model.WorklistDocument` with an update for each order of the
-    message's appointment.
+    """The renderer: a :class:`bridge.model.WorklistDocument` with an update for each order of the message's
+    appointment, and for each service where it books several.
 
     ``own`` are the mapping's own words, ``targets`` its lines by DICOM keyword.
     """
@@ -52,12 +55,31 @@ def compile_appointments(
     compile_names(block.get("let"), here.child("let"), inside)
     order = identifiers(block, here, inside)
     sources = {word: _needed(word, block, here, inside) for word in ("appointment", "status")}
-    compiled = _Appointment(order, **sources, lines=_lines(targets, place, inside))
+    service = Source(lambda scope: "")
+    if "service" in block:
+        service = compile_source(block["service"], here.child("service"), inside, "service")
+    each = compile_anchors(block["each"], here.child("each"), inside) if "each" in block else ()
+    compiled = _Appointment(order, **sources, service=service, each=each, lines=_lines(targets, place, inside))
 
     def render(scope: Scope) -> Made:
-        return Made(WorklistDocument(appointments=_updates(compiled, scope.inner(scope.message))).to_json())
+        found = [one for service, inner in _services(compiled, scope) for one in _updates(compiled, service, inner)]
+        return Made(WorklistDocument(appointments=tuple(found)).to_json())
 
     return render
+
+
+def _services(compiled: _Appointment, scope: Scope) -> list[tuple[str, Scope]]:
+    """Each service that is booked, with the part of the message that says so first; the whole message if there are
+    not several."""
+    parts = slices(scope.message, compiled.each, whole=True)
+    scopes = [scope.inner(view, number) for number, (_, view) in enumerate(parts, start=1)]
+    found: dict[str, Scope] = {}
+    for inner in scopes:
+        if name := compiled.service.read(inner):
+            found.setdefault(name, inner)
+    if len(found) > 1:
+        return list(found.items())
+    return [(next(iter(found), ""), scope.inner(scope.message))]
 
 
 def _needed(word: str, block: dict[str, Any], place: Place, names: Names) -> Source:
@@ -81,8 +103,8 @@ def _lines(targets: dict[Any, Any], place: Place, names: Names) -> list[tuple[At
     return lines
 
 
-def _updates(compiled: _Appointment, scope: Scope) -> tuple[AppointmentUpdate, ...]:
-    """What the message says of its appointment, for each of its orders; none, noted, if the worklist stays as it is."""
+def _updates(compiled: _Appointment, service: str, scope: Scope) -> tuple[AppointmentUpdate, ...]:
+    """What the message says of a service, for each of its orders; none, noted, if the worklist stays as it is."""
     word = compiled.status.read(scope)
     if not word:
         raise compiled.status.missing(scope, "the message does not say what happens to the appointment")
@@ -100,7 +122,7 @@ def _updates(compiled: _Appointment, scope: Scope) -> tuple[AppointmentUpdate, .
         raise compiled.status.error(scope, what, "correct the table", "code") from None
     attributes = _booked(compiled, scope) if status is AppointmentStatus.BOOKED else {}
     appointment = compiled.appointment.read(scope)
-    return tuple(AppointmentUpdate(order, appointment, status, attributes) for order in orders)
+    return tuple(AppointmentUpdate(order, appointment, status, attributes, service) for order in orders)
 
 
 def _orders(compiled: _Appointment, scope: Scope) -> list[tuple[str, ...]]:

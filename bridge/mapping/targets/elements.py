@@ -2,38 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any, get_args, get_origin
-
+from bridge.codecs.fhir_models import elements, model
 from bridge.yamlfile import suggest
-
-
-@cache
-def model(kind: str) -> Any:
-    """The model class of a resource type; None if there is no such type."""
-    from fhir.resources.R4B import get_fhir_model_class
-
-    try:
-        return get_fhir_model_class(kind)
-    except (KeyError, ValueError):
-        return None
-
-
-@cache
-def _elements(owner: Any) -> dict[str, tuple[bool, Any]]:
-    """Element -> whether it repeats, and the model class of its parts (None for a primitive)."""
-    return {field.alias or name: _shape(field.annotation) for name, field in owner.model_fields.items()}
-
-
-def _shape(annotation: Any) -> tuple[bool, Any]:
-    if hasattr(annotation, "get_model_klass"):
-        return False, annotation.get_model_klass()
-    repeats, inner = get_origin(annotation) is list, None
-    for part in get_args(annotation):
-        if isinstance(part, type) or get_args(part):
-            deeper, found = _shape(part)
-            repeats, inner = repeats or deeper, inner or found
-    return repeats, inner
 
 
 def problem(kind: str, path: list[str | int]) -> tuple[str, str] | None:
@@ -44,7 +14,7 @@ def problem(kind: str, path: list[str | int]) -> tuple[str, str] | None:
     owner, parts = model(kind), list(path)
     while parts and owner is not None:
         name = str(parts.pop(0))
-        known = _elements(owner)
+        known = elements(owner)
         if name == "resourceType":
             return None
         if name not in known:

@@ -7,17 +7,24 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from bridge.codecs.fhir import Entry, build_bundle
+from bridge.codecs.fhir_changes import REPORTS
+from bridge.codecs.fhir_models import model
+from bridge.codecs.hl7v2 import NULL
 from bridge.mapping.conditions import Check, compile_check
 from bridge.mapping.place import Place
 from bridge.mapping.refs import Names
 from bridge.mapping.scope import Made, Make, Scope
 from bridge.mapping.slices import Key, compile_anchors, slices
 from bridge.mapping.sources import Source, compile_names, compile_source
-from bridge.mapping.targets.elements import model, problem
+from bridge.mapping.targets.elements import problem
 from bridge.mapping.targets.tree import LINK_KEYS, Branch, Leaf, grow, is_link
 from bridge.yamlfile import suggest
 
-_KEYS = ("resource", "as", "each", "when", "let", "identify", "write", "set")
+_KEYS = (
+    *("resource", "as", "each", "when", "let", "identify", "about"),
+    *("write", "whole", "reopens", "repeats", "set"),
+)
+_WRITES = ("create", "update", "never")
 
 
 @dataclass(slots=True)
@@ -30,7 +37,11 @@ class _Resource:
     when: Check | None
     write: Literal["create", "update"]
     parameter: str
-    identify: Source
+    identify: Source | None
+    """None for a Provenance, which is found by nothing: it is about all the others."""
+    whole: tuple[str, ...]
+    reopens: Source | None
+    join: bool
     element: _Element
 
 
@@ -54,6 +65,9 @@ class _Element:
 
     read: Callable[[_Made, _Links], Any]
     dynamic: bool = True
+    sources: tuple[Source, ...] = ()
+    """What it is made of."""
+    parts: tuple[tuple[str | int, _Element], ...] = ()
 
 
 def compile_fhir(data: dict[str, Any], place: Place, names: Names) -> Make:
@@ -71,7 +85,9 @@ def compile_fhir(data: dict[str, Any], place: Place, names: Names) -> Make:
         for resource in resources:
             links[resource.name] = _find(resource, scope)
         made = [one for some in links.values() for one in some]
-        return Made(build_bundle([_entry(one, links) for one in made]))
+        everything = {(one.resource.kind, one.match): f"entry:{one.name}" for one in made if one.match}
+        targets = [{"reference": reference} for reference in everything.values()]
+        return Made(build_bundle([_entry(one, links, targets) for one in made if one.match or targets]))
 
     return render
 
@@ -103,17 +119,38 @@ def _compile_resource(item: Any, place: Place, outer: Names, shapes: dict[str, t
     names = outer.inner()
     compile_names(item.get("let"), place.child("let"), names)
     when = compile_check(item["when"], place.child("when"), names) if "when" in item else None
-    if item.get("write") not in ("create", "update"):
-        fix = "create (only if no resource matches) or update (also replace the one that matches)"
-        findings.report(place.child("write"), "`write` is missing or not known", fix)
-    parameter, identify = _compile_identify(item.get("identify"), place.child("identify"), names)
+    _check_words(item, place, names)
+    parameter, identify = "", None
+    if "about" not in item:
+        parameter, identify = _compile_identify(item.get("identify"), place.child("identify"), names)
+    reopens = compile_source(item["reopens"], place.child("reopens"), names) if "reopens" in item else None
     tree = item.get("set")
     if not isinstance(tree, dict):
         findings.report(place.child("set"), "`set` is a mapping of elements to source lines")
         tree = {}
     branch = grow(tree, place.child("set"), findings)
     element = _branch(branch, names, _Target(kind, shapes[name], shapes), root=True)
-    return _Resource(kind, name, shapes[name], when, item.get("write", "create"), parameter, identify, element)
+    if item.get("write") == "never":
+        return None
+    each, join, write = shapes[name], item.get("repeats") == "join", item.get("write", "create")
+    whole = tuple(item.get("whole") or ())
+    return _Resource(kind, name, each, when, write, parameter, identify, whole, reopens, join, element)
+
+
+def _check_words(item: dict[str, Any], place: Place, names: Names) -> None:
+    """What `write`, `whole`, `repeats` and `about` may be."""
+    if item.get("write") not in _WRITES:
+        fix = "create (only if no resource matches), update (also change the one that matches) or never"
+        names.findings.report(place.child("write"), "`write` is missing or not known", fix)
+    whole = item.get("whole", [])
+    for wrong in [one for one in whole if one not in (item.get("set") or ())] if isinstance(whole, list) else [whole]:
+        names.findings.report(place.child("whole"), f"`{wrong}` is not an element of `set`", "list elements of `set`")
+    if item.get("repeats", "join") != "join":
+        fix = "join: what repeats one resource adds to it; without the word it is refused"
+        names.findings.report(place.child("repeats"), "`repeats` is not known", fix)
+    if "about" in item and (item["resource"] != "Provenance" or item["about"] != "all" or "identify" in item):
+        fix = "write `about: all` for a Provenance, `identify:` for anything else"
+        names.findings.report(place.child("about"), "`about` is not for this", fix)
 
 
 _COMMON = (
@@ -141,20 +178,43 @@ def _find(resource: _Resource, scope: Scope) -> list[_Made]:
         inner = scope.inner(view, number)
         if resource.when is not None and not resource.when(inner):
             continue
-        token = resource.identify.read(inner)
-        if isinstance(token, list):
-            token = ",".join(token)
-        if not token:
-            raise resource.identify.missing(inner, f"the {resource.kind} has no identifier to find it by")
         name = resource.name if not resource.each else f"{resource.name}-{number}"
-        made.append(_Made(resource, inner, key, name, f"{resource.parameter}={token}"))
+        made.append(_Made(resource, inner, key, name, _match(resource, inner)))
     return made
 
 
-def _entry(one: _Made, links: _Links) -> Entry:
+def _match(resource: _Resource, scope: Scope) -> str:
+    if resource.identify is None:
+        return ""
+    token = resource.identify.read(scope)
+    if isinstance(token, list):
+        token = ",".join(token)
+    if not token:
+        raise resource.identify.missing(scope, f"the {resource.kind} has no identifier to find it by")
+    return f"{resource.parameter}={token}"
+
+
+def _entry(one: _Made, links: _Links, targets: list[dict[str, str]]) -> Entry:
     resource = one.resource
-    value = resource.element.read(one, links)
-    return Entry(one.name, {"resourceType": resource.kind, **(value or {})}, resource.write, one.match)
+    value = resource.element.read(one, links) or {}
+    if not one.match:
+        value["target"] = targets
+    reopens = resource.reopens is not None and bool(resource.reopens.read(one.scope))
+    made, whole = {"resourceType": resource.kind, **value}, (*resource.whole, *_deleted(one, value))
+    return Entry(one.name, made, resource.write, one.match, reopens, whole, resource.join)
+
+
+def _deleted(one: _Made, value: dict[str, Any]) -> list[str]:
+    """The elements that the message deletes: nothing is there but HL7's null."""
+    if one.resource.write != "update" or one.resource.kind in REPORTS:
+        return []
+    found = []
+    for key, part in one.resource.element.parts:
+        if key not in value and part.sources:
+            places = [place for source in part.sources for place in source.paths(one.scope)]
+            if any(scope.view.get(path.text).strip() == NULL for scope, path in places):
+                found.append(str(key))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +251,8 @@ def _branch(branch: Branch, names: Names, target: _Target, *, root: bool = False
             return [value for some in lists for value in some if value or value == 0]
         return found
 
-    return _Element(read, dynamic)
+    sources = tuple(source for _, part in compiled for source in part.sources)
+    return _Element(read, dynamic, sources, tuple(compiled))
 
 
 def _part(part: Branch | Leaf, names: Names, target: _Target) -> _Element:
@@ -209,7 +270,7 @@ def _part(part: Branch | Leaf, names: Names, target: _Target) -> _Element:
     if isinstance(part.data, str | dict):
         source = compile_source(part.data, part.place, names, label)
         constant = isinstance(part.data, dict) and "value" in part.data
-        return _Element(lambda one, links: source.read(one.scope), dynamic=not constant)
+        return _Element(lambda one, links: source.read(one.scope), not constant, (source,))
     constant_value = part.data
     return _Element(lambda one, links: constant_value, dynamic=False)
 
@@ -230,7 +291,7 @@ def _link(leaf: Leaf, names: Names, target: _Target) -> _Element:
         if check is not None and not check(one.scope):
             return ""
         here = one.key[:shared]
-        found = [{"reference": f"entry:{it.name}"} for it in links[name] if it.key[:shared] == here]
+        found = [{"reference": f"entry:{it.name}"} for it in links.get(name, ()) if it.key[:shared] == here]
         return found if many else next(iter(found), "")
 
     return _Element(read)

@@ -14,7 +14,7 @@ from bridge.mapping.targets.hl7draft import Book, Draft, Part, Write, compile_pa
 from bridge.mapping.targets.hl7segment import compile_segment
 from bridge.mapping.targets.hl7words import SEGMENT, listed, pairs, path_at
 
-_HEAD = ("target", "messages", "let", "up_to", "leave_out", "message")
+_HEAD = ("target", "messages", "let", "up_to", "leave_out", "numbered", "message")
 _KINDS = {
     "segment": ("segment", "from", "each", "when", "let", "copy", "set", "remove"),
     "group": ("group", "each", "when", "let"),
@@ -32,6 +32,7 @@ def compile_compose(data: dict[str, Any], place: Place, names: Names) -> Make:
     book = Book()
     _limits(data, place, names, book)
     _left_out(data, place, names, book)
+    _numbered(data, place, names, book)
     items, here = data["message"], place.child("message")
     if not isinstance(items, list) or not items or not isinstance(items[0], dict) or items[0].get("segment") != "MSH":
         names.findings.report(here, "`message` lists segments, MSH first", "begin with `- segment: MSH`")
@@ -46,7 +47,7 @@ def compile_compose(data: dict[str, Any], place: Place, names: Names) -> Make:
     anchor = _anchor(items[head]) if groups else ""
 
     def render(scope: Scope) -> Made:
-        message, draft = scope.message, Draft(scope.message)
+        message, draft = scope.message, Draft(scope.message, book.numbered)
         before, everything = Part(scope, _before(message, anchor)), Part(scope, message.own)
         try:
             for at, write in enumerate(writers):
@@ -80,6 +81,14 @@ def _limits(data: dict[str, Any], place: Place, names: Names, book: Book) -> Non
             names.findings.report(here, "`up_to` gives the last field of segments", "for example {PID: 30, ORC: 19}")
         else:
             book.up_to[name] = limit
+
+
+def _numbered(data: dict[str, Any], place: Place, names: Names, book: Book) -> None:
+    for name, begin, here in pairs(data, "numbered", place, names):
+        if not SEGMENT.fullmatch(name) or not SEGMENT.fullmatch(str(begin)):
+            fix = "write a segment, and the one after which it begins anew: {OBX: OBR}"
+            names.findings.report(here, "`numbered` counts segments", fix)
+        book.numbered[name] = str(begin)
 
 
 def _left_out(data: dict[str, Any], place: Place, names: Names, book: Book) -> None:

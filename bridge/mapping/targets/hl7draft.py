@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,9 @@ class Draft:
     """The new message, and which segments of its source it has used."""
 
     source: Hl7Message
+    numbered: Mapping[str, str] = field(default_factory=dict)
+    """Segments whose first field counts them, each with the segment after which it begins anew."""
+    since: dict[str, int] = field(default_factory=dict)
     lines: list[bytes] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     changes: list[tuple[str, str, str]] = field(default_factory=list)
@@ -42,6 +45,10 @@ class Draft:
         """Append a segment; which one of its name it is, from 1."""
         self.lines.append(line)
         self.counts[name] = number = self.counts.get(name, 0) + 1
+        self.since |= {one: 0 for one, begin in self.numbered.items() if begin == name}
+        if name in self.numbered:
+            self.since[name] = self.since.get(name, 0) + 1
+            self.changes.append(("text", f"{name}({number})-1", str(self.since[name])))
         return number
 
     def as_sent(self, number: int, limit: int) -> bytes:
@@ -76,6 +83,7 @@ class Book:
     """Segments that some item copies or reads: not among the others."""
     up_to: dict[str, int] = field(default_factory=dict)
     """The last field that is copied of a segment."""
+    numbered: dict[str, str] = field(default_factory=dict)
     own_id: bool = False
     """Whether MSH-10 is not simply that of the source."""
 

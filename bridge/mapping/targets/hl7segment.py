@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from bridge.codecs.er7 import NULL, Delimiters
 from bridge.codecs.paths import Path, compile_path
 from bridge.errors import MappingError
 from bridge.mapping.place import Place
-from bridge.mapping.refs import Names, PathRef, ValueRef, compile_refs
+from bridge.mapping.refs import ForeignRef, Names, PathRef, ValueRef, compile_refs
 from bridge.mapping.scope import Scope
 from bridge.mapping.sources import compile_source
 from bridge.mapping.targets.carried import Use, mark, uses
@@ -110,12 +110,12 @@ def _changes(
     found: list[_Change] = []
     for text, source, here in pairs(item, "copy", place, names):
         path = _target(text, name, here, names)
-        refs = [ref for ref in compile_refs(source, here, names) if isinstance(ref, PathRef)]
+        refs = [ref for ref in compile_refs(source, here, names) if isinstance(ref, PathRef | ForeignRef)]
         if not refs:
             names.findings.report(here, "`copy` takes places of the message", "for example `IPC-1: OBR-18`")
         _use(uses(refs), book, used)
         if path is not None:
-            read = _copier([ref.text for ref in refs])
+            read = _copier(refs)
             if names.watch is not None:
                 read = names.watch.act(here, text, f"copy {source}", read, _copied)
             found.append(_Change(path, here, read))
@@ -191,10 +191,9 @@ def _without(line: bytes, path: Path, marks: Delimiters) -> bytes:
     return marks.field.join(fields)
 
 
-def _copier(paths: list[str]) -> Callable[[Scope], tuple[str, str]]:
+def _copier(refs: Sequence[PathRef | ForeignRef]) -> Callable[[Scope], tuple[str, str]]:
     def read(scope: Scope) -> tuple[str, str]:
-        raw = next((raw for path in paths if (raw := scope.view.bytes_at(path))), b"")
-        return "er7", raw.decode(scope.message.codec)
+        return "er7", next((found for ref in refs if (found := ref.er7(scope))), "")
 
     return read
 

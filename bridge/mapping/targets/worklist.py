@@ -60,6 +60,10 @@ class _Steps:
     """``named:``, what a message itself says of which step it means."""
 
 
+_NO_STEPS = _Steps((), [], [])
+"""Of a mapping that only says what has become of whole orders."""
+
+
 def compile_worklist(data: dict[str, Any], place: Place, names: Names) -> Make:
     """The renderer of a worklist mapping: :class:`bridge.model.WorklistDocument` as JSON.
 
@@ -77,7 +81,7 @@ def compile_worklist(data: dict[str, Any], place: Place, names: Names) -> Make:
     inside = names.inner()
     order = _compile_order(data.get("order"), place.child("order"), inside)
     deepest = inside.inner()
-    steps = _compile_steps(data.get("step"), targets, place, deepest)
+    steps = _compile_steps(data.get("step"), targets, place, deepest) if targets or "step" in own else _NO_STEPS
 
     def render(scope: Scope) -> Made:
         updates: list[WorklistUpdate] = []
@@ -166,6 +170,9 @@ def _update(order: _Order, steps: _Steps, scope: Scope) -> WorklistUpdate | None
     if not found:
         raise order.identifiers[0][1].missing(scope, "the order has no number")
     status = _enum(_STATES, word, order.status, scope)
+    if status is StepStatus.SCHEDULED and steps is _NO_STEPS:
+        fix = "map the step's attributes, or another action in the table"
+        raise order.status.error(scope, "this mapping makes no steps, so nothing can be scheduled", fix, "code")
     if status is StepStatus.SCHEDULED:
         rendered = [_render_step(steps, inner) for inner in _step_scopes(steps, scope)]
     else:
