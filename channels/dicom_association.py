@@ -32,6 +32,7 @@ log = structlog.get_logger(__name__)
 AETitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[!-\[\]-~]([ -\[\]-~]*[!-\[\]-~])?$")]
 """An application entity title (PS3.5, VR AE)."""
 
+_SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 _LARGEST_PDU = 1 << 20
 _BACKLOG = 64
 _GRACE = 1.0
@@ -83,7 +84,8 @@ class Listener:
     """One application entity that listens.
 
     ``handlers`` are pynetdicom events and what to call; ``callers`` are the known ones, each with the networks that it
-    may call from (empty: any).
+    may call from (empty: any). ``notified``: services whose provider calls us to notify. Titles for which
+    ``turned_away`` holds are rejected.
     """
 
     def __init__(
@@ -94,9 +96,12 @@ class Listener:
         services: Iterable[str],
         handlers: Handlers,
         callers: Mapping[str, Sequence[Any]],
+        notified: Iterable[str] = (),
+        turned_away: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._settings, self._channel, self._callers = settings, channel, callers
-        self._services, self._handlers = tuple(services), handlers
+        self._turned_away = turned_away
+        self._services, self._notified, self._handlers = tuple(services), tuple(notified), handlers
         self._certificates = Certificates(settings.tls, channel, server=True) if settings.tls else None
         self._address = settings.listen
         self._open: dict[Any, str] = {}
@@ -157,7 +162,9 @@ class Listener:
         settings = self._settings
         ae = AE(settings.ae_title)
         for service in self._services:
-            ae.add_supported_context(service, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+            ae.add_supported_context(service, _SYNTAXES)
+        for service in self._notified:
+            ae.add_supported_context(service, _SYNTAXES, scu_role=False, scp_role=True)
         ae.maximum_associations = 2 * settings.max_associations + _BACKLOG
         ae.acse_timeout = settings.request_timeout
         ae.network_timeout = settings.idle_timeout
@@ -213,6 +220,8 @@ class Listener:
             return CALLED_UNKNOWN, "we are called by another AE title (require_called_ae)"
         if settings.known_callers_only and calling not in self._callers:
             return CALLER_UNKNOWN, "an AE title that is not known here (known_callers_only)"
+        if self._turned_away(calling):
+            return CALLER_UNKNOWN, "an AE title that is not in force at this time (not_in_force)"
         networks = self._callers.get(calling)
         if networks and not _within(host, networks):
             return CALLER_UNKNOWN, "this AE title calls from another address (hosts)"

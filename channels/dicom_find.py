@@ -1,12 +1,15 @@
-"""What a scanner gets when it asks for its worklist: matches, adapted to its profile, encoded, and kept encoded."""
+"""What a scanner gets when it asks for its worklist: matches, adapted to its profile, encoded, and kept encoded.
+
+At any moment a scanner's station has one AE title; steps under its other titles are found under that one.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
@@ -14,7 +17,8 @@ import structlog
 
 from bridge.codecs.dicom import Encoding, answer, write
 from bridge.codecs.dicom_match import Key, matches
-from bridge.codecs.dicom_query import Query
+from bridge.codecs.dicom_query import Query, carried_over
+from bridge.codecs.dicom_stations import NOBODY_MOVES, Stations
 from bridge.codecs.dicom_text import Unfit
 from bridge.errors import BridgeError, CodecError
 from bridge.model import StepStatus
@@ -70,21 +74,42 @@ class _Shape:
         return bool(former != item.version)
 
 
-class Finder:
-    """Answers queries for one channel. Thread-safe. ``today`` is the site's date."""
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks, what it may see, and when: the stations are as they are at that moment."""
 
-    def __init__(self, worklist: Any, channel: str, today: Callable[[], date]) -> None:
-        self._worklist, self._channel, self._today = worklist, channel, today
+    title: str
+    view: View
+    moment: datetime
+    stations: Stations = NOBODY_MOVES
+
+    @property
+    def restriction(self) -> Query:
+        return self.view.restriction(self.moment.date(), self.stations)
+
+    def widened(self, query: Query) -> Query:
+        """The query as it finds what is carried over from the days before."""
+        today = self.moment.date()
+        first = today - timedelta(self.view.carry_over)
+        return carried_over(query, f"{first:%Y%m%d}", f"{today:%Y%m%d}") if self.view.carry_over else query
+
+
+class Finder:
+    """Answers queries for one channel. Thread-safe."""
+
+    def __init__(self, worklist: Any, channel: str) -> None:
+        self._worklist, self._channel = worklist, channel
         self._shapes: OrderedDict[Any, _Shape] = OrderedDict()
         self._lock = threading.Lock()
 
-    def find(self, query: Query, view: View, caller: str, *, implicit: bool = True) -> Iterator[Found]:
-        """What ``caller``, whose view this is, gets, by date and time. Raises BridgeError, of kind ``overload`` where
-        the view says so for more matches than its limit."""
+    def find(self, query: Query, asker: Asker, *, implicit: bool = True) -> Iterator[Found]:
+        """What ``asker`` gets, by date and time. Raises BridgeError, of kind ``overload`` where the view says so for
+        more matches than its limit."""
         if not query.keys:
             raise CodecError("a query without any key", fix="request at least one attribute")
-        shape = self._shape(query, view, implicit)
-        for item in self._items(query, view, caller, shape):
+        view = asker.view
+        shape = self._shape(query, asker, implicit)
+        for item in self._items(query, asker, shape):
             if not item.attributes:
                 yield Found(item.id, shape.answers[item.id][2])
                 continue
@@ -99,11 +124,15 @@ class Finder:
             shape.keep(item, data)
             yield Found(item.id, data)
 
-    def why_not(self, item: Any, query: Query, view: View) -> str:
-        """Why a caller with this view does not get an item in answer to a query."""
+    def why_not(self, item: Any, query: Query, asker: Asker) -> str:
+        """Why ``asker`` does not get an item (as it is at that moment) in answer to a query."""
+        view = asker.view
+        if current := asker.stations.turned_away(asker.title):
+            return f"title not in force ({current} is)"
         if item.status not in view.statuses:
             return f"status {item.status}"
-        for asked in (view.restriction(self._today()), query):
+        query = asker.widened(query)
+        for asked in (asker.restriction, query):
             for key in _flat(asked):
                 if not matches((key,), item.attributes):
                     inner = key.item[0] if key.item else key
@@ -116,28 +145,38 @@ class Finder:
             return f"charset refused ({error.at})"
         return "over the limit"
 
-    def _items(self, query: Query, view: View, caller: str, shape: _Shape) -> Iterator[Any]:
+    def _items(self, query: Query, asker: Asker, shape: _Shape) -> Iterator[Any]:
+        view, stations = asker.view, asker.stations
+        if current := stations.turned_away(asker.title):
+            log.warning("worklist_title_not_in_force", channel=self._channel, calling=asker.title, in_force=current)
+            return iter(())
+        asked, restrict = stations.asked(asker.widened(query)), stations.asked(asker.restriction)
+        if asked is None or restrict is None:
+            return iter(())
         found = self._worklist.find(
-            query,
-            restrict=view.restriction(self._today()),
+            asked,
+            restrict=restrict,
             statuses=view.statuses,
             limit=view.limit and view.limit + 1,
             known=shape.known,
+            seen=stations.shown,
         )
         if view.limit is None:
             return iter(found)
         items = list(islice(found, view.limit + 1))
         if len(items) > view.limit:
-            log.warning("worklist_limit_reached", channel=self._channel, calling=caller, limit=view.limit)
+            log.warning("worklist_limit_reached", channel=self._channel, calling=asker.title, limit=view.limit)
             if view.over_limit == "refuse":
                 raise BridgeError(
                     "more matches than the limit", at="limit", fix="ask for less, or raise it", kind="overload"
                 )
         return iter(items[: view.limit])
 
-    def _shape(self, query: Query, view: View, implicit: bool) -> _Shape:
+    def _shape(self, query: Query, asker: Asker, implicit: bool) -> _Shape:
+        view, stations = asker.view, asker.stations
+        moved = (tuple(stations.in_force.items()), tuple(stations.sites.items()))
         keys, encoding = _bare(query, view), Encoding(view.charset, view.unfit, implicit)
-        name = (keys, encoding, tuple(view.shorten.items()), tuple(view.add.items()))
+        name = (keys, encoding, tuple(view.shorten.items()), tuple(view.add.items()), moved)
         with self._lock:
             shape = self._shapes.pop(name, _Shape(keys, encoding))
             self._shapes[name] = shape

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, IPvAnyNetwork
 from bridge.codecs.dicom import TYPE_1, UnfitPolicy, entry, problems
 from bridge.codecs.dicom_match import texts
 from bridge.codecs.dicom_query import Query, restriction
+from bridge.codecs.dicom_stations import NOBODY_MOVES, Stations
 from bridge.codecs.dicom_text import charset, is_charset
 from bridge.model import StepStatus
 from channels.dicom_association import AETitle
@@ -77,6 +78,8 @@ class View(BaseModel):
     """Steps of at most so many days ago; 0: from today on."""
     days_ahead: int | None = Field(default=None, ge=0)
     """Steps of at most so many days to come; 0: up to today."""
+    carry_over: int = Field(default=0, ge=0)
+    """Whoever asks for today also gets the steps of so many days before that are still open, each with its own date."""
     warn_unsupported: bool = True
     """Answer FF01 in place of FF00 where a key is asked for that is not served. Some consoles take FF01 for the end."""
     leave_out: list[Annotated[Attribute, AfterValidator(_optional)]] = []
@@ -97,13 +100,14 @@ class View(BaseModel):
                 raise ValueError(f"{path}: {problem.what}; {problem.fix}")
         return self
 
-    def restriction(self, today: date) -> Query:
-        """What narrows every query of this caller."""
+    def restriction(self, today: date, stations: Stations = NOBODY_MOVES) -> Query:
+        """What narrows every query of this caller. ``stations`` are as they are today: any title means the station."""
         first, last = (
             "" if days is None else (today + timedelta(days * sign)).strftime("%Y%m%d")
             for days, sign in ((self.days_back, -1), (self.days_ahead, 1))
         )
-        return restriction(self.stations, self.modalities, self.sites, first, last)
+        titles = [stations.in_force.get(title, title) for title in self.stations]
+        return restriction(titles, self.modalities, self.sites, first, last)
 
     @property
     def changes(self) -> bool:

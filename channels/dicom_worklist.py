@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any, ClassVar, Literal
 from zoneinfo import ZoneInfo
 
@@ -23,15 +23,19 @@ from pynetdicom import evt
 from pynetdicom.sop_class import ModalityWorklistInformationFind, Verification  # type: ignore[attr-defined]
 
 from bridge.codecs.dicom_query import Query, console_query, parse_query
-from bridge.errors import BridgeError, Permanent
+from bridge.codecs.dicom_stations import Timetable, titles_of
+from bridge.codecs.formats import is_dicom
+from bridge.codecs.worklist_file import parse_item
+from bridge.errors import BridgeError, CodecError, Permanent
 from bridge.model import StepStatus, WorklistDocument
 from bridge.ports import Answer, ChannelType, Duration, Outgoing, Receive, Services, SinkSettings
 from channels.dicom_association import AETitle, AssociationSettings, Listener, peer, printable
 from channels.dicom_echo import Remote, echo
-from channels.dicom_find import Finder
+from channels.dicom_find import Asker, Finder
 from channels.dicom_response import Responses
 from channels.dicom_served import Served
 from channels.dicom_view import Caller, View
+from channels.worklist_export import Export, ExportSettings
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +53,11 @@ class WorklistSettings(SinkSettings, View, AssociationSettings):
     """What stays in sequence: everything, or what concerns the same patient or order."""
     unfetched_after: Duration | None = None
     """A scheduled step that no modality has fetched so long after its time raises one alert; nothing: none does."""
+    files: ExportSettings | None = None
+    """The open steps as `.wl` files too, for a server that answers from a folder."""
+    not_in_force: Literal["empty", "refuse"] = "empty"
+    """A modality that calls by a title that its `transfers` have not put in force yet, or no longer: it gets an empty
+    worklist, or no association."""
 
 
 @dataclass(slots=True)
@@ -69,16 +78,22 @@ class DicomWorklist:
     def __init__(self, settings: WorklistSettings, services: Services) -> None:
         self._settings, self._channel, self._worklist = settings, services.name, services.worklist
         self._zone = ZoneInfo(services.site.timezone) if services.site else None
+        self._order_issuer = services.site.order_issuer if services.site else ""
         self._profiles = profiles(settings, services)
-        self._finder = Finder(services.worklist, services.name, self._today)
+        self._timetable = Timetable(services.systems.values())
+        self._finder = Finder(services.worklist, services.name)
         self._served = Served(services.worklist, services.name, settings.unfetched_after, self._now)
-        self._keeping: asyncio.Task[None] | None = None
+        self._export = settings.files and Export(
+            settings.files, services.name, services.worklist, services.state, lambda: self._timetable.at(self._now())
+        )
+        self._keeping: list[asyncio.Task[None]] = []
         self._listener = Listener(
             settings,
             services.name,
             services=[Verification, ModalityWorklistInformationFind],
             handlers=[(evt.EVT_C_FIND, self._on_find)],
             callers={title: caller.hosts for title, caller in self._profiles.items()},
+            turned_away=self._turned_away,
         )
 
     @property
@@ -91,28 +106,33 @@ class DicomWorklist:
         own = self._profiles.get(caller)
         return base.model_copy(update=_said(own)) if own else base
 
+    def asker(self, caller: str, moment: datetime) -> Asker:
+        """``caller`` as it asks at this moment. A station that moved and sees only some sites sees its new one."""
+        view, stations = self.view(caller), self._timetable.at(moment)
+        if view.sites and (site := stations.sites.get(caller)):
+            view = view.model_copy(update={"sites": [site]})
+        return Asker(caller, view, moment, stations)
+
     def ping(self, called: str, end: Mapping[str, Any]) -> float:
         """C-ECHO to a system's own DICOM end, as its `dicom:` says: milliseconds. Blocks. Raises BridgeError."""
-        remote = Remote.model_validate(end)
-        return echo(remote, remote.ae_title or called, calling=self._settings.ae_title)
+        remote, stations = Remote.model_validate(end), self._timetable.at(self._now())
+        called = remote.ae_title or stations.turned_away(called) or called
+        return echo(remote, called, calling=self._settings.ae_title)
 
-    def shown(self, caller: str, date: str) -> tuple[list[Any], list[tuple[Any, str]]]:
-        """What a modality gets that asks now for its own steps of this date (``yyyymmdd``, a range, empty: any), and
-        why it does not get the other steps of that date. Raises CodecError for a date that is none."""
-        view, query = self.view(caller), console_query(caller, date)
-        got = {found.item for found in self._finder.find(query, view, caller) if found.unfit is None}
-        items = list(self._worklist.find(console_query(date=date), statuses=tuple(StepStatus)))
-        missing = [(item, self._finder.why_not(item, query, view)) for item in items if item.id not in got]
+    def shown(self, caller: str, date: str, moment: datetime | None = None) -> tuple[list[Any], list[tuple[Any, str]]]:
+        """What a modality gets that asks for its own steps of this date (``yyyymmdd``, a range, empty: any), and why it
+        does not get the other steps of that date. ``moment``: when it asks; now. Raises CodecError for a date that is
+        none."""
+        asker, query = self.asker(caller, moment or self._now()), console_query(caller, date)
+        got = {found.item for found in self._finder.find(query, asker) if found.unfit is None}
+        every = {"statuses": tuple(StepStatus), "seen": asker.stations.shown}
+        items = list(self._worklist.find(asker.widened(console_query(date=date)), **every))
+        missing = [(item, self._finder.why_not(item, query, asker)) for item in items if item.id not in got]
         return [item for item in items if item.id in got], missing
 
     def apply(self, tx: Any, outgoing: Outgoing) -> Answer:
         """Bring a worklist document into the projection, inside the delivery's transaction. Raises Permanent."""
-        try:
-            document = WorklistDocument.from_json(outgoing.data)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise Permanent(
-                "not a worklist document", fix="name a mapping with `target: worklist` in the route", kind="syntax"
-            ) from None
+        document = self._document(outgoing)
         origin = outgoing.delivery.origin
         summaries = [self._worklist.apply(tx, update, origin) for update in document.updates]
         summaries += [self._worklist.refresh(tx, patient, origin) for patient in document.patients]
@@ -120,26 +140,43 @@ class DicomWorklist:
         summaries += [self._worklist.perform(tx, performed, origin) for performed in document.performed]
         return Answer("; ".join(summaries) or "nothing to change")
 
+    def _document(self, outgoing: Outgoing) -> WorklistDocument:
+        """What a mapping made, or what a worklist file says by itself."""
+        try:
+            if is_dicom(outgoing.data):
+                return parse_item(outgoing.data).document(self._order_issuer)
+            return WorklistDocument.from_json(outgoing.data)
+        except (ValueError, KeyError, TypeError, AttributeError, CodecError):
+            raise Permanent(
+                "not a worklist document", fix="name a mapping with `target: worklist` in the route", kind="syntax"
+            ) from None
+
     async def start(self, receive: Receive) -> None:
         """Listen. Raises BridgeError (kind ``settings``) when the address cannot be had."""
+        if self._export:
+            self._export.check()
         self._listener.start()
-        self._keeping = asyncio.create_task(self._served.keep())
+        self._keeping = [asyncio.create_task(self._served.keep())]
+        if self._export:
+            self._keeping.append(asyncio.create_task(self._export.keep()))
         log.info("worklist_started", channel=self._channel, endpoint=self.endpoint)
 
     async def stop(self) -> None:
         await self._listener.stop()
-        if self._keeping:
-            self._keeping.cancel()
+        for task in self._keeping:
+            task.cancel()
             with suppress(asyncio.CancelledError):
-                await self._keeping
-            self._keeping = None
+                await task
+        if self._keeping:
+            self._keeping = []
             await asyncio.to_thread(self._served.write)
 
     def _now(self) -> datetime:
         return datetime.now(self._zone)
 
-    def _today(self) -> date:
-        return self._now().date()
+    def _turned_away(self, caller: str) -> bool:
+        refuses = self._settings.not_in_force == "refuse"
+        return refuses and bool(self._timetable.at(self._now()).turned_away(caller))
 
     def _on_find(self, event: Any) -> Iterator[tuple[int | Dataset, None]]:
         """Answer one C-FIND (PS3.4 K.4.1.3). Pending responses are sent from here, the final one is yielded."""
@@ -165,12 +202,13 @@ class DicomWorklist:
 
     def _answer(self, event: Any, query: Query, implicit: bool, asked: _Asked) -> int:
         """Send every match; the final status."""
-        view = self.view(event.assoc.requestor.ae_title.strip())
+        asker = self.asker(event.assoc.requestor.ae_title.strip(), self._now())
+        view = asker.view
         pending = PENDING_SOME_KEYS if query.unsupported and view.warn_unsupported else PENDING
         responses = Responses(event.assoc, event.request, event.context.context_id, pending)
         given: list[int] = []
         try:
-            for found in self._finder.find(query, view, asked.calling, implicit=implicit):
+            for found in self._finder.find(query, asker, implicit=implicit):
                 if event.is_cancelled:
                     return CANCELLED
                 if found.unfit:
@@ -228,7 +266,7 @@ def profiles(settings: WorklistSettings, services: Services) -> dict[str, Caller
     """
     found: dict[str, Caller] = {}
     for name, system in services.systems.items():
-        if title := system.get("ae_title"):
+        for title in titles_of(system):
             try:
                 found[title] = Caller.model_validate(system.get("worklist") or {})
             except ValidationError as error:
@@ -246,5 +284,5 @@ def _said(view: View) -> dict[str, Any]:
 
 
 DICOM_WORKLIST = ChannelType(
-    "dicom-worklist", "both", WorklistSettings, DicomWorklist, {"worklist": Caller, "dicom": Remote}
+    "dicom-worklist", "both", WorklistSettings, DicomWorklist, {"worklist": Caller, "dicom": Remote}, role="dicom"
 )

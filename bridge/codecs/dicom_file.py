@@ -32,11 +32,15 @@ _TEXT = frozenset(
 _NUMBER = frozenset({"US", "SS", "UL", "SL"})
 
 
-def to_file(attributes: Mapping[str, Any], *, charset: str = "ISO_IR 192") -> bytes:
-    """An item as a Part 10 file, explicit VR little endian. Raises Unfit for text that ``charset`` lacks."""
+def to_file(attributes: Mapping[str, Any], *, charset: str = "ISO_IR 192", creator: str = "") -> bytes:
+    """An item as a Part 10 file, explicit VR little endian; ``creator`` of the private information in its header, if
+    it has any. Raises Unfit for text that ``charset`` lacks."""
     data = write(all_of(attributes, Encoding(charset, implicit=False)), implicit=False)
     syntax = ExplicitVRLittleEndian.encode()
     meta = [(0x00020001, "OB", b"\0\1"), (0x00020010, "UI", syntax + b"\0" * (len(syntax) % 2))]
+    if creator:
+        uid = creator.encode()
+        meta += [(0x00020100, "UI", uid + b"\0" * (len(uid) % 2)), (0x00020102, "OB", b"\0\0")]
     head = write(meta, implicit=False)
     length = write([(0x00020000, "UL", struct.pack("<L", len(head)))], implicit=False)
     return b"\0" * 128 + b"DICM" + length + head + data

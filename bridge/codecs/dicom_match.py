@@ -25,9 +25,10 @@ class Exact:
 
 @dataclass(frozen=True, slots=True)
 class Wild:
-    """``*`` any run of characters, ``?`` any one."""
+    """``*`` any run of characters, ``?`` any one; ``but`` these values."""
 
     pattern: str
+    but: frozenset[str] = frozenset()
 
     def regex(self) -> re.Pattern[str]:
         pieces = (".*" if c == "*" else "." if c == "?" else re.escape(c) for c in self.pattern)
@@ -224,7 +225,9 @@ def _between(test: Between, value: str) -> bool:
 
 
 def _text_matches(test: Exact | Wild, value: str) -> bool:
-    return value == test.value if isinstance(test, Exact) else bool(test.regex().fullmatch(value))
+    if isinstance(test, Exact):
+        return value == test.value
+    return value not in test.but and bool(test.regex().fullmatch(value))
 
 
 def _name_matches(test: Name, keys: tuple[str, str, str]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag, tag_for_keyword
@@ -53,7 +53,7 @@ SUPPORTED = frozenset(
 )
 """Keys that an order, an appointment or a patient can fill (PS3.4 table K.6-1); any other makes the answer FF01."""
 
-_STEP = "ScheduledProcedureStepSequence"
+_STEP, _DATE = "ScheduledProcedureStepSequence", "ScheduledProcedureStepStartDate"
 _CONSOLE = (
     *("AccessionNumber", "ReferringPhysicianName", "PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
     *("StudyInstanceUID", "RequestingPhysician", "RequestedProcedureDescription", "RequestedProcedureID"),
@@ -106,6 +106,24 @@ def restriction(
     return Query((institution, *keys) if institution else tuple(keys))
 
 
+def carried_over(query: Query, first: str, today: str) -> Query:
+    """A query whose dates take in ``today`` so that it finds what is since ``first`` too (``yyyymmdd``, both)."""
+
+    def widened(key: Key) -> Key:
+        spans = [test for test in key.tests if isinstance(test, Between)]
+        if key.keyword == _DATE and any(span.low <= today <= (span.high or today) for span in spans):
+            return replace(key, tests=(*key.tests, Between(first, today)))
+        return replace(key, item=tuple(widened(one) for one in key.item)) if key.item else key
+
+    return replace(query, keys=tuple(widened(key) for key in query.keys))
+
+
+def query_by(keyword: str, value: str) -> Query:
+    """All steps with this value of an attribute."""
+    key = _one_of(keyword, [value])
+    return Query((key,)) if key else EVERYTHING
+
+
 def console_query(station: str = "", date: str = "") -> Query:
     """What a console asks: the usual return keys, its own station's AE title, and a date or a range of dates; what is
     empty is asked of any. Raises CodecError for a date that is none."""
@@ -125,8 +143,7 @@ def _one_of(keyword: str, values: Sequence[str]) -> Key | None:
 
 
 def _days(first: str, last: str) -> Key | None:
-    keyword = "ScheduledProcedureStepStartDate"
-    return Key(tag_of(keyword), keyword, "DA", (Between(first, last),)) if first or last else None
+    return Key(tag_of(_DATE), _DATE, "DA", (Between(first, last),)) if first or last else None
 
 
 def tag_of(keyword: str) -> int:

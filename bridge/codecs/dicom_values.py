@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
@@ -176,3 +177,29 @@ def _component(name: str, number: int) -> str:
         return name
     group = next((group for group in name.split("=") if group.strip("^ ")), "")
     return (group.split("^") + [""] * 5)[number - 1].strip()
+
+
+def chosen(values: Mapping[str, Any], tags: Iterable[int]) -> Dataset:
+    """The attributes with these tags as a data set, or all if none is named; text in UTF-8. Private and binary ones,
+    and values that do not fit their attribute, are left out."""
+    wanted = {keyword_for_tag(tag) for tag in tags}
+    found = _dataset({key: value for key, value in values.items() if not wanted or key in wanted})
+    found.SpecificCharacterSet = "ISO_IR 192"
+    return found
+
+
+def _dataset(values: Mapping[str, Any]) -> Dataset:
+    found = Dataset()
+    for keyword, value in values.items():
+        known = entry(keyword)
+        if known is None or known[1] in _BINARY:
+            continue
+        tag, vr, _ = known
+        with suppress(ValueError, TypeError, AttributeError):
+            if vr == "SQ":
+                found.add_new(tag, vr, [_dataset(item) for item in value])
+            else:
+                number = float if vr in ("FL", "FD") else int if vr in _NUMBERS else str
+                texts = value if isinstance(value, list) else [value] if value else []
+                found.add_new(tag, vr, [number(text) for text in texts])
+    return found

@@ -8,21 +8,16 @@ read together with the N-CREATE that it belongs to, today and whenever it is rep
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
-from io import BytesIO
 from typing import Any
 
-from pydicom.errors import InvalidDicomError
-from pydicom.filereader import read_partial
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-
-from bridge.codecs.dicom import write
+from bridge.codecs.dicom_envelope import Envelope, is_envelope, open_envelope
 from bridge.codecs.dicom_message import DicomView
-from bridge.codecs.dicom_values import UNREADABLE, Values, read_values
+from bridge.codecs.dicom_values import Values, read_values
+from bridge.codecs.performed_order import completed
 from bridge.errors import BridgeError, CodecError
 from bridge.message import Header
 
@@ -34,9 +29,6 @@ STATUS = "PerformedProcedureStepStatus"
 ORDERS = "ScheduledStepAttributesSequence"
 SERIES = "PerformedSeriesSequence"
 
-_CREATOR = "2.25.184763512908127364508172635491827364510"
-"""Whose private information the file's header holds, and whose implementation wrote it."""
-_PREAMBLE = bytes(128) + b"DICM"
 _REQUIRED = (
     STATUS, "PerformedProcedureStepID", "PerformedStationAETitle", "PerformedProcedureStepStartDate",
     "PerformedProcedureStepStartTime", "Modality",
@@ -73,6 +65,8 @@ class Event:
     known: KnownStep | None
     lenient: bool = False
     """A final state without all that it should have is taken."""
+    ordered: Values = field(default_factory=dict)
+    """What the worklist adds to an N-CREATE: see :func:`bridge.codecs.performed_order.unsaid`."""
 
     @cached_property
     def _read(self) -> tuple[Values, list[str]]:
@@ -103,7 +97,7 @@ class Event:
     def values(self) -> Values:
         """The step as a whole once this event counts. What may not be changed stays as it was created."""
         if self.known is None or self.command == CREATE:
-            return self.told
+            return completed(self.told, self.ordered)
         return {**self.known.values, **{key: value for key, value in self.told.items() if key not in _FIXED}}
 
     @property
@@ -121,52 +115,41 @@ class Event:
 
 def encode_event(event: Event) -> bytes:
     """The event as a DICOM file."""
-    syntax = ImplicitVRLittleEndian if event.implicit else ExplicitVRLittleEndian
     private: dict[str, Any] = {"command": event.command}
     if event.lenient:
         private["lenient"] = True
+    if event.ordered:
+        private["ordered"] = event.ordered
     if event.known:
         private["known"] = {"number": event.known.number, "digest": event.known.digest, "values": event.known.values}
-    elements = [
-        (0x00020001, "OB", b"\0\1"),
-        (0x00020002, "UI", _even(SOP_CLASS, "\0")),
-        (0x00020003, "UI", _even(event.instance, "\0")),
-        (0x00020010, "UI", _even(syntax, "\0")),
-        (0x00020012, "UI", _even(_CREATOR, "\0")),
-        (0x00020016, "AE", _even(event.calling)),
-        (0x00020018, "AE", _even(event.called)),
-        (0x00020100, "UI", _even(_CREATOR, "\0")),
-        (0x00020102, "OB", _even(json.dumps(private, ensure_ascii=False, separators=(",", ":")))),
-    ]
-    meta = write(elements, implicit=False)
-    length = write([(0x00020000, "UL", struct.pack("<L", len(meta)))], implicit=False)
-    return b"".join((_PREAMBLE, length, meta, event.data))
-
-
-def _even(text: str, fill: str = " ") -> bytes:
-    data = text.encode("utf-8", "replace")
-    return data + fill.encode() if len(data) % 2 else data
+    who = (SOP_CLASS, event.instance, event.calling, event.called)
+    return Envelope(*who, event.implicit, private, event.data).encode()
 
 
 def decode_event(raw: bytes) -> Event:
     """Raises CodecError for what is no event of a performed step, or whose data set cannot be read."""
     try:
-        meta = read_partial(BytesIO(raw), stop_when=lambda *_: True).file_meta
-        private = json.loads(meta.PrivateInformation)
-        known = KnownStep(**private["known"]) if "known" in private else None
+        envelope = open_envelope(raw)
+        private = envelope.private
         return Event(
             command=private["command"],
-            instance=str(meta.MediaStorageSOPInstanceUID or ""),
-            calling=str(meta.get("SourceApplicationEntityTitle", "") or ""),
-            called=str(meta.get("ReceivingApplicationEntityTitle", "") or ""),
-            data=raw[len(_PREAMBLE) + 12 + meta.FileMetaInformationGroupLength :],
-            implicit=meta.TransferSyntaxUID == ImplicitVRLittleEndian,
-            known=known,
+            instance=envelope.instance,
+            calling=envelope.calling,
+            called=envelope.called,
+            data=envelope.data,
+            implicit=envelope.implicit,
+            known=KnownStep(**private["known"]) if "known" in private else None,
             lenient=private.get("lenient", False),
+            ordered=private.get("ordered", {}),
         )
-    except (*UNREADABLE, AttributeError, InvalidDicomError):
+    except (CodecError, KeyError, TypeError, AttributeError):
         what, fix = "not an event of a performed procedure step", "send what a dicom-mpps-in channel received"
         raise CodecError(what, fix=fix) from None
+
+
+def is_event(raw: bytes) -> bool:
+    """Whether this is a file of :func:`encode_event`, as far as its beginning tells."""
+    return is_envelope(raw) and SOP_CLASS.encode() in raw[:512]
 
 
 def check(event: Event) -> None:
@@ -249,6 +232,10 @@ class PerformedStep(DicomView):
         status = str(self.values.get(STATUS, ""))
         return "MPPS", status if status in FINAL else "SET"
 
+    def check(self) -> None:
+        """See :func:`check`."""
+        check(self.event)
+
     def _header(self) -> Header:
         """Patients and orders are those of the step as a whole: every event of a step has the same lane keys."""
         event, orders = self.event, self.values.get(ORDERS) or []
@@ -258,8 +245,8 @@ class PerformedStep(DicomView):
             control_id=f"{event.instance}#{event.number}",
             sender=f"{event.calling}|{event.called}",
             charset=self.charset,
-            patients=tuple(_patients(self.values)),
-            orders=tuple(dict.fromkeys(number for item in orders for number in _numbers(item))),
+            patients=tuple(patients(self.values)),
+            orders=tuple(dict.fromkeys(number for item in orders for number in order_numbers(item))),
             accession=next((str(one) for one in accessions if one), ""),
             digest=bytes.fromhex(event.digest),
             warnings=tuple(event.oddities),
@@ -271,12 +258,13 @@ def parse_step(raw: bytes) -> PerformedStep:
     return PerformedStep(decode_event(raw), raw)
 
 
-def _patients(values: Mapping[str, Any]) -> Iterator[str]:
+def patients(values: Mapping[str, Any]) -> Iterator[str]:
+    """``id^issuer`` of the patient."""
     if number := values.get("PatientID"):
         yield f"{number}^{values.get('IssuerOfPatientID', '')}"
 
 
-def _numbers(item: Mapping[str, Any]) -> Iterator[str]:
+def order_numbers(item: Mapping[str, Any]) -> Iterator[str]:
     """``placer:number^issuer`` and ``filler:number^issuer`` of one order that the step is done for."""
     for kind in ("Placer", "Filler"):
         if number := item.get(f"{kind}OrderNumberImagingServiceRequest"):

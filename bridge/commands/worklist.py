@@ -24,6 +24,7 @@ group = typer.Typer(
         "radbridge worklist",
         "radbridge worklist --station CT1 --date 20240131 --json",
         "radbridge worklist --as CT1 --date today",
+        "radbridge worklist --as CT1B --at 2026-12-01T08:00",
         "radbridge worklist --without-order",
         "radbridge worklist export /srv/worklists",
     ),
@@ -42,6 +43,7 @@ def worklist(
     unordered: Annotated[
         bool, typer.Option("--without-order", help="What modalities performed and no order has, the newest first.")
     ] = False,
+    at: Annotated[str, typer.Option(metavar="TIME", help="With --as: what it would get then; 2026-12-01T08:00.")] = "",
     date: Annotated[str, typer.Option(metavar="DAY", help="today, all, 20240131 or 20240101-20240131.")] = "today",
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="So many at most, the earliest.")] = 1000,
     config: Config = None,
@@ -56,14 +58,16 @@ def worklist(
         return
     needs(not (station and caller), "--station and --as do not go together", "--as asks for that modality's own steps")
     needs(not (unordered and (station or caller)), "--without-order goes alone", "it tells of every modality")
+    needs(caller or not at, "--at goes with --as", "it asks as a modality would then")
     with desk(config) as here:
-        wanted = datetime.now(here.zone).strftime("%Y%m%d") if date == "today" else "" if date == "all" else date
+        moment = _moment(at) if at else datetime.now(here.zone)
+        wanted = moment.strftime("%Y%m%d") if date == "today" else "" if date == "all" else date
         if re.fullmatch(r"\d{4}-\d\d-\d\d", wanted):
             wanted = wanted.replace("-", "")
         if unordered:
             _without_order(here, machine=machine)
         elif caller:
-            _as_modality(here, caller, wanted, machine=machine)
+            _as_modality(here, caller, wanted, moment, machine=machine)
         else:
             items = here.operations.worklist(actor=here.actor, station=station, date=wanted, limit=limit)
             when = "at any time" if date == "all" else f"on {date}"
@@ -116,7 +120,14 @@ def _without_order(here: Desk, *, machine: bool) -> None:
         _table(rows, "Everything that was performed has its order.")
 
 
-def _as_modality(here: Desk, caller: str, date: str, *, machine: bool) -> None:
+def _moment(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=None)
+    except ValueError:
+        raise typer.BadParameter("write a time of the site's clock, such as 2026-12-01T08:00") from None
+
+
+def _as_modality(here: Desk, caller: str, date: str, moment: datetime, *, machine: bool) -> None:
     from bridge.ports import Services, channel_type
 
     config = here.loaded.config
@@ -125,7 +136,7 @@ def _as_modality(here: Desk, caller: str, date: str, *, machine: bool) -> None:
     systems = {one: system.values for one, system in config.systems.items()}
     services = Services(name, config.site, worklist=here.store.worklist, systems=systems)
     end = channel_type("dicom-worklist").build(config.channels[name], services)
-    shown, missing = end.shown(caller, date)
+    shown, missing = end.shown(caller, date, moment)
     here.store.record(here.actor, "view", "worklist", {"as": caller, "date": date, "items": len(shown) + len(missing)})
     got, rest = _rows(here, shown), _rows(here, [item for item, _ in missing])
     rest = [{"missing because": why, **row} for row, (_, why) in zip(rest, missing, strict=True)]

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from sqlalchemy import BigInteger, Column, Connection, Integer, String, Table, Text, delete, insert, select, update
 
-from bridge.codecs.performed import KnownStep, PerformedStep, parse_step
+from bridge.codecs.performed import KnownStep, PerformedStep, is_event, parse_step
 from bridge.errors import BridgeError
 from bridge.message import Message, MessageStatus
 from bridge.store.schema import metadata
@@ -42,7 +42,8 @@ def settle(tx: Connection, messages: Iterable[Message]) -> None:
     again.
     """
     for message in messages:
-        if message.format == "dicom" and message.status is not MessageStatus.REFUSED:
+        event = message.format == "dicom" and is_event(message.raw)
+        if event and message.status is not MessageStatus.REFUSED:
             _settle(tx, parse_step(message.raw), message.received_at)
 
 

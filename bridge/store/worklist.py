@@ -32,7 +32,7 @@ from bridge.model import (
 from bridge.store import mpps
 from bridge.store import worklist_served as served
 from bridge.store import worklist_tables as t
-from bridge.store.worklist_appointments import book
+from bridge.store.worklist_appointments import book, resettle
 from bridge.store.worklist_change import change, find_orders
 from bridge.store.worklist_find import Planner
 from bridge.store.worklist_patients import refresh
@@ -43,6 +43,9 @@ VISIBLE = (StepStatus.SCHEDULED, StepStatus.STARTED)
 
 Known = Callable[[int, int, StepStatus], bool]
 """Whether an item is known, by its id, version and status."""
+
+Seen = Callable[[dict[str, Any]], dict[str, Any]]
+"""An item's attributes as they are to be matched and shown."""
 
 Write = Callable[[Callable[[Connection], Any]], Any]
 """Runs a function in the store's writer and waits for its commit."""
@@ -93,6 +96,7 @@ class Worklist:
                 return "unknown order ignored"
         done = change(tx, update, origin, orders)
         if update.status is StepStatus.SCHEDULED:
+            resettle(tx, orders)
             adopt(tx, update.steps)
         if not orders and update.status is not StepStatus.SCHEDULED:
             return "unknown order ignored"
@@ -138,6 +142,7 @@ class Worklist:
         statuses: Collection[StepStatus] = VISIBLE,
         limit: int | None = None,
         known: Known = lambda *_: False,
+        seen: Seen = lambda attributes: attributes,
     ) -> Iterator[WorklistItem]:
         """The items that match ``query`` and ``restrict``, by date and time; at most ``limit``.
 
@@ -153,14 +158,16 @@ class Worklist:
         left = len(found) if limit is None else limit
         for start in range(0, len(found), _CHUNK):
             chunk = [WorklistItem(row[0], StepStatus(row[2]), row[1]) for row in found[start : start + _CHUNK]]
-            for item in self._filled(chunk, plan.rest, known):
+            for item in self._filled(chunk, plan.rest, known, seen):
                 if left and (not plan.rest or matches(plan.rest, item.attributes)):
                     left -= 1
                     yield item
             if not left:
                 return
 
-    def _filled(self, items: list[WorklistItem], rest: Sequence[Key], known: Known) -> Iterator[WorklistItem]:
+    def _filled(
+        self, items: list[WorklistItem], rest: Sequence[Key], known: Known, seen: Seen
+    ) -> Iterator[WorklistItem]:
         """The items with their attributes as they are now; without, if nothing is to be looked at in known ones."""
         unknown = [item.id for item in items if rest or not known(item.id, item.version, item.status)]
         rows: dict[int, Row[Any]] = {}
@@ -168,7 +175,7 @@ class Worklist:
             columns = select(t.item.c.id, t.item.c.status, t.item.c.version, t.item.c.attributes)
             rows = {row.id: row for row in self._read(columns.where(t.item.c.id.in_(unknown)))}
         gone = set(unknown) - rows.keys()
-        return (_item(rows[item.id]) if item.id in rows else item for item in items if item.id not in gone)
+        return (_item(rows[item.id], seen) if item.id in rows else item for item in items if item.id not in gone)
 
     def note_served(self, notes: Sequence[served.Note]) -> None:
         """See :func:`bridge.store.worklist_served.note`; waits for the commit. Raises StoreUnavailable."""
@@ -208,8 +215,8 @@ class Worklist:
             raise StoreUnavailable("the worklist could not be read", fix="look at the database's own log") from None
 
 
-def _item(row: Row[Any]) -> WorklistItem:
-    attributes = json.loads(row.attributes)
+def _item(row: Row[Any], seen: Seen) -> WorklistItem:
+    attributes = seen(json.loads(row.attributes))
     status = StepStatus(row.status)
     step = attributes["ScheduledProcedureStepSequence"][0]
     if status is StepStatus.STARTED:

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, insert, select, update
+from sqlalchemy import Connection, Row, and_, delete, insert, select, true, update
 
 from bridge.model import AppointmentStatus, AppointmentUpdate, StepStatus
 from bridge.store import worklist_tables as t
-from bridge.store.worklist_booking import Booking, as_ordered, bookings, listed, ordered_status, visible_status
+from bridge.store.worklist_booking import (
+    NONE,
+    Appointments,
+    appointments,
+    as_ordered,
+    listed,
+    ordered_status,
+    visible_status,
+)
 from bridge.store.worklist_change import ITEM_COLUMNS, Order, find_orders, learn, new_order, place
 
 _OPEN = (StepStatus.SCHEDULED, StepStatus.WAITING)
@@ -30,18 +39,30 @@ def book(tx: Connection, said: AppointmentUpdate, origin: int) -> Counter[str]:
         if not _keep(tx, order, said, origin):
             done["superseded"] += 1
             continue
-        booking = bookings(tx, [order.id])[order.id]
-        steps = select(*ITEM_COLUMNS).where(t.item.c.order_id == order.id).order_by(t.item.c.id)
-        for row in tx.execute(steps).all():
-            done[_settle(tx, row, booking)] += 1
+        done += _settle_all(tx, order.id)
     return done
 
 
+def resettle(tx: Connection, orders: Iterable[Order]) -> None:
+    """Bring the steps of orders that have just changed to what is booked, where they are booked apart: which of them
+    an appointment is for depends on all of them."""
+    for order in orders:
+        if appointments(tx, [order.id]).get(order.id, NONE).apart:
+            _settle_all(tx, order.id)
+
+
+def _settle_all(tx: Connection, order: int) -> Counter[str]:
+    told = appointments(tx, [order]).get(order, NONE)
+    steps = select(*ITEM_COLUMNS).where(t.item.c.order_id == order).order_by(t.item.c.id)
+    return Counter(_settle(tx, row, told) for row in tx.execute(steps).all())
+
+
 def _keep(tx: Connection, order: Order, said: AppointmentUpdate, origin: int) -> bool:
-    """Remember the appointment; False if something newer is known of it."""
+    """Remember the appointment; False if something newer is known of it. What names no service is about all of them."""
     table = t.appointment.c
     here = and_(table.order_id == order.id, table.appointment == said.appointment)
-    before = tx.execute(select(t.appointment).where(here)).first()
+    named = table.service.in_(["", said.service]) if said.service else true()
+    before = tx.execute(select(t.appointment).where(here, named).order_by(table.origin.desc())).first()
     if before is not None and origin < before.origin:
         return False
     attributes = said.attributes
@@ -50,20 +71,23 @@ def _keep(tx: Connection, order: Order, said: AppointmentUpdate, origin: int) ->
     values = {
         "order_id": order.id,
         "appointment": said.appointment,
+        "service": said.service,
         "status": str(said.status),
         "origin": origin,
         "attributes": json.dumps(attributes, ensure_ascii=False),
     }
-    tx.execute(delete(t.appointment).where(here))
+    tx.execute(delete(t.appointment).where(here, table.service == said.service if said.service else true()))
     tx.execute(insert(t.appointment), values)
     return True
 
 
-def _settle(tx: Connection, row: Row[Any], booking: Booking) -> str:
+def _settle(tx: Connection, row: Row[Any], told: Appointments) -> str:
     """Bring an item to what is booked now, in whatever sequence that was told; what that did to it."""
     if row.status not in _OPEN:
         return f"kept ({row.status})"
-    what, values = place(tx, row, *listed(as_ordered(row.attributes, row.ordered), booking))
+    own = as_ordered(row.attributes, row.ordered)
+    booking = told.of(own)
+    what, values = place(tx, row, *listed(own, booking))
     status = visible_status(ordered_status(row.status), row.status_origin, booking)
     tx.execute(update(t.item).where(t.item.c.id == row.id), {**values, "status": str(status)})
     return what if status == row.status else str(status)

@@ -1,17 +1,18 @@
-"""What the appointments of an order say together, and a step as it is listed then.
+"""What the appointments of an order say together of each of its steps, and a step as it is listed then.
 
 An appointment that is booked owns what it says of the step (time, station, room), however new the order's own word is;
-the order's word is kept beneath it. Of several that are booked, the newest one counts.
+the order's word is kept beneath it. Of several that are booked for a step, the newest one counts. One for a service is
+for the steps that are called so; if none is, for all of them: a scheduler may have names of its own.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, select
 
 from bridge.model import AppointmentStatus, StepStatus, WorklistStep
 from bridge.store import worklist_tables as t
@@ -30,21 +31,60 @@ class Booking:
     origin: int = 0
 
 
-NONE = Booking()
+@dataclass(frozen=True, slots=True)
+class Appointments:
+    """What is told of one order's appointments, the oldest word first; ``called``: all names of all of its steps."""
+
+    told: tuple[Row[Any], ...] = ()
+    called: frozenset[str] = frozenset()
+
+    @property
+    def apart(self) -> bool:
+        """Whether its steps may be booked apart from each other."""
+        return any(row.service for row in self.told)
+
+    def of(self, step: WorklistStep) -> Booking:
+        """What is booked for one of the order's steps."""
+        others = self.called - _names(step) if self.apart else frozenset()
+        booked: Mapping[str, Any] = {}
+        waits, origin = False, 0
+        for row in self.told:
+            if row.service in others:
+                continue
+            if row.status == AppointmentStatus.BOOKED:
+                booked = json.loads(row.attributes)
+            waits, origin = not booked and row.status == AppointmentStatus.FREED, row.origin
+        return Booking(booked, waits, origin)
 
 
-def bookings(tx: Connection, orders: Collection[int]) -> dict[int, Booking]:
-    """What is booked for each of ``orders`` that ever had an appointment."""
+NONE = Appointments()
+
+
+def appointments(
+    tx: Connection, orders: Collection[int], steps: Iterable[WorklistStep] = ()
+) -> dict[int, Appointments]:
+    """What is told for each of ``orders`` that ever had an appointment; ``steps`` are about to be among theirs."""
     table = t.appointment.c
-    found: dict[int, Booking] = {}
+    told: dict[int, list[Row[Any]]] = {}
     rows = tx.execute(select(t.appointment).where(table.order_id.in_(sorted(orders))).order_by(table.origin))
     for row in rows:
-        booked: Mapping[str, Any] = found.get(row.order_id, NONE).attributes
-        if row.status == AppointmentStatus.BOOKED:
-            booked = json.loads(row.attributes)
-        waits = not booked and row.status == AppointmentStatus.FREED
-        found[row.order_id] = Booking(booked, waits, row.origin)
-    return found
+        told.setdefault(row.order_id, []).append(row)
+    called: dict[int, set[str]] = {order: set() for order, rows in told.items() if any(row.service for row in rows)}
+    if called:
+        new = {name for step in steps for name in _names(step)}
+        here = select(t.item.c.order_id, t.item.c.attributes).where(t.item.c.order_id.in_(sorted(called)))
+        for row in tx.execute(here):
+            called[row.order_id] |= _names(as_ordered(row.attributes, ""))
+        called = {order: names | new for order, names in called.items()}
+    return {order: Appointments(tuple(rows), frozenset(called.get(order, ()))) for order, rows in told.items()}
+
+
+def _names(step: WorklistStep) -> frozenset[str]:
+    """What a scheduler may call a step: its id, its procedure's, and their codes."""
+    item, inner = step.attributes, step.step
+    codes = [*(item.get("RequestedProcedureCodeSequence") or ()), *(inner.get("ScheduledProtocolCodeSequence") or ())]
+    names = (inner.get("ScheduledProcedureStepID"), item.get("RequestedProcedureID"))
+    return frozenset(str(name) for name in (*names, *(code.get("CodeValue") for code in codes)) if name)
 
 
 def listed(step: WorklistStep, booking: Booking) -> tuple[WorklistStep, str]:

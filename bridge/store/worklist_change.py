@@ -15,14 +15,24 @@ from bridge.codecs.dicom_match import canonical, canonical_date, canonical_time,
 from bridge.codecs.dicom_text import name_keys
 from bridge.model import PATIENT_ATTRIBUTES, StepStatus, WorklistStep, WorklistUpdate
 from bridge.store import worklist_tables as t
-from bridge.store.worklist_booking import NONE, Booking, bookings, listed, ordered_status, visible_status
+from bridge.store.worklist_booking import (
+    NONE,
+    Appointments,
+    Booking,
+    appointments,
+    as_ordered,
+    listed,
+    ordered_status,
+    visible_status,
+)
 
 KEEPS: dict[StepStatus, frozenset[StepStatus]] = {
     StepStatus.SCHEDULED: frozenset(),
-    StepStatus.STARTED: frozenset({StepStatus.SCHEDULED, StepStatus.CANCELLED}),
+    StepStatus.STARTED: frozenset({StepStatus.SCHEDULED, StepStatus.CANCELLED, StepStatus.HELD}),
     StepStatus.COMPLETED: frozenset(StepStatus) - {StepStatus.COMPLETED},
     StepStatus.DISCONTINUED: frozenset(),
     StepStatus.CANCELLED: frozenset(),
+    StepStatus.HELD: frozenset(),
 }
 """The statuses that an order message cannot give to a step, by the step's own: what a modality is using stays, and
 what is completed stays completed."""
@@ -121,12 +131,12 @@ class _Change:
         self._orders = orders
         self.done: Counter[str] = Counter()
         self._items: list[Row[Any]] = []
-        self._booked: dict[int, Booking] = {}
+        self._appointments: dict[int, Appointments] = {}
         if any(order.identifiers for order in orders):
             ids = [order.id for order in orders]
             rows = tx.execute(select(*ITEM_COLUMNS).where(t.item.c.order_id.in_(ids)).order_by(t.item.c.id))
             self._items = sorted(rows, key=lambda row: ids.index(row.order_id))
-            self._booked = bookings(tx, ids)
+            self._appointments = appointments(tx, ids, said.steps)
 
     def schedule(self, step: WorklistStep) -> None:
         """Insert the step, or bring the one that is here up to date."""
@@ -141,7 +151,7 @@ class _Change:
         status = self._new_status(here)
         if self._origin < here.patient_origin:
             step = _with_patient(step, json.loads(here.attributes))
-        booked = self._booked.get(here.order_id, NONE)
+        booked = self._booked(here.order_id, step)
         what, values = place(self._tx, here, *listed(step, booked))
         visible = here.status if status is None else visible_status(status, self._origin, booked)
         back = visible == StepStatus.SCHEDULED and here.status != StepStatus.SCHEDULED
@@ -177,7 +187,7 @@ class _Change:
 
     def _insert(self, step: WorklistStep, reference: _Reference) -> None:
         order = self._orders[0]
-        booked = self._booked.get(order.id, NONE)
+        booked = self._booked(order.id, step)
         noted = self._noted(order, reference) if order.identifiers else None
         status, status_origin = noted or (self._said.status, self._origin)
         visible = visible_status(status, status_origin, booked)
@@ -202,10 +212,14 @@ class _Change:
     def _update(self, row: Row[Any], values: Mapping[str, Any], status: StepStatus | None) -> None:
         changes = dict(values)
         if status is not None:
-            visible = visible_status(status, self._origin, self._booked.get(row.order_id, NONE))
+            booked = self._booked(row.order_id, as_ordered(row.attributes, row.ordered))
+            visible = visible_status(status, self._origin, booked)
             changes |= {"status": str(visible), "status_origin": self._origin}
         if changes:
             self._tx.execute(update(t.item).where(t.item.c.id == row.id), changes)
+
+    def _booked(self, order: int, step: WorklistStep) -> Booking:
+        return self._appointments.get(order, NONE).of(step)
 
     def _note(self, reference: _Reference) -> None:
         """Remember the status for older news of steps that are not here."""

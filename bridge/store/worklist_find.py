@@ -108,7 +108,8 @@ class Planner:
         if isinstance(test, Between):
             return _between(column, test)
         if isinstance(test, Wild):
-            return self._wild(column, test.pattern)
+            found = self._wild(column, test.pattern)
+            return and_(found, column.not_in(sorted(test.but))) if test.but else found
         raise TypeError(f"no condition for {type(test).__name__}")
 
     def _name(self, test: Name) -> Where:

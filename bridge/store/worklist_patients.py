@@ -14,7 +14,7 @@ from bridge.model import PatientUpdate, StepStatus, WorklistStep
 from bridge.store import worklist_tables as t
 from bridge.store.worklist_change import columns
 
-OPEN = (StepStatus.SCHEDULED, StepStatus.STARTED, StepStatus.WAITING)
+OPEN = (StepStatus.SCHEDULED, StepStatus.STARTED, StepStatus.WAITING, StepStatus.HELD)
 """Items that are refreshed; finished ones stay as they were done."""
 
 _IDENTITY = ("PatientID", "IssuerOfPatientID", "OtherPatientIDsSequence")

@@ -19,13 +19,13 @@ from sqlalchemy import (
 
 from bridge.model import PerformedUpdate, StepStatus, WorklistStep
 from bridge.store import worklist_tables as t
-from bridge.store.worklist_booking import NONE, bookings, ordered_status, visible_status
+from bridge.store.worklist_booking import NONE, appointments, as_ordered, ordered_status, visible_status
 from bridge.store.worklist_change import ITEM_COLUMNS
 from bridge.store.worklist_tables import performed
 
 _STRONGEST = (StepStatus.COMPLETED, StepStatus.STARTED, StepStatus.DISCONTINUED, StepStatus.SCHEDULED)
 """Of several performed steps for one scheduled step, the first of these that one of them says is how it stands."""
-_OPEN = (StepStatus.SCHEDULED, StepStatus.WAITING, StepStatus.STARTED)
+_OPEN = (StepStatus.SCHEDULED, StepStatus.WAITING, StepStatus.STARTED, StepStatus.HELD)
 _WORKED_ON = (StepStatus.STARTED, StepStatus.COMPLETED, StepStatus.DISCONTINUED)
 
 
@@ -115,7 +115,7 @@ def _bring(tx: Connection, row: Row[Any], said: PerformedUpdate, origin: int) ->
     status = next(one for one in _STRONGEST if one in told)
     if current is StepStatus.COMPLETED or status is current:
         return f"kept ({current})"
-    booked = bookings(tx, [row.order_id]).get(row.order_id, NONE)
+    booked = appointments(tx, [row.order_id]).get(row.order_id, NONE).of(as_ordered(row.attributes, row.ordered))
     visible = visible_status(status, origin, booked)
     values = {"status": str(visible), "status_origin": max(origin, row.status_origin)}
     tx.execute(update(t.item).where(t.item.c.id == row.id), values)

@@ -86,12 +86,13 @@ appointment = Table(
     metadata,
     Column("order_id", ROW, primary_key=True),
     Column("appointment", KEY, primary_key=True),
+    Column("service", KEY, primary_key=True),
     Column("status", STATUS, nullable=False),
     Column("origin", BigInteger, nullable=False),
     Column("attributes", Text, nullable=False),
 )
-"""What the newest message of an appointment says; it also holds for steps that come later. ``attributes`` of the step
-as JSON."""
+"""What the newest message of an appointment says of each service; it also holds for steps that come later.
+``attributes`` of the step as JSON."""
 
 station = Table(
     "worklist_station",

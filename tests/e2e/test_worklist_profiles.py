@@ -12,10 +12,11 @@ import structlog
 from pydantic import ValidationError
 
 from bridge.codecs.dicom_text import encode_text
+from bridge.model import StepStatus, WorklistUpdate
 from bridge.ports import channel_type
 from bridge.settings import load
 from tests.rigs.worklist import scheduled
-from tests.rigs.worklist_site import STATION, STEP, Site
+from tests.rigs.worklist_site import DATE, STATION, STEP, Site
 
 NAMES = {
     "latin-1": "MÜLLER^ÉLODIE",
@@ -95,6 +96,51 @@ def test_a_system_brings_the_profile_of_its_adapter_and_says_where_it_differs(si
     # Then it sees its own kind of steps of these days, in its own character set
     assert site.find("0010,0010").names == ["TEST00001^ÉLODIE"]
     assert len(site.find("0010,0010", caller="OTHER").names) == 3
+
+
+def test_what_is_still_open_of_the_days_before_is_carried_over_to_today(site: Site) -> None:
+    # Given steps of today, of two days before, of three, of tomorrow, and one of yesterday that is done
+    site.start(callers={"DX9": {"carry_over": 2}})
+    for number, days in enumerate((0, -2, -3, 1, -1)):
+        day = (date.today() + timedelta(days)).strftime("%Y%m%d")
+        site.apply(scheduled(number, {"ScheduledProcedureStepStartDate": day}))
+    site.apply(WorklistUpdate(("filler:4^RIS",), StepStatus.COMPLETED))
+    today = f"{DATE}={date.today():%Y%m%d}"
+
+    # Then who carries over gets the open ones of two days with today's, and with no other day's
+    def asked(caller: str, *keys: str) -> set[str]:
+        return {item.AccessionNumber for item in site.find("0008,0050", *keys, caller=caller).items}
+
+    assert asked("DX9", today) == {"A0", "A1"}
+    assert asked("CT1", today) == {"A0"}
+    assert asked("DX9", f"{DATE}={date.today() + timedelta(1):%Y%m%d}-") == {"A3"}
+    _, missing = site.channel.shown("DX9", f"{date.today():%Y%m%d}")
+    assert {item.attributes["AccessionNumber"]: why for item, why in missing} == {
+        **dict.fromkeys(("A0", "A1"), "other station"),
+        "A4": "status completed",
+    }
+
+
+@pytest.mark.parametrize("policy", ["empty", "refuse"])
+def test_a_station_that_was_renamed_finds_its_steps_under_its_new_title_alone(site: Site, policy: str) -> None:
+    # Given a scanner that has another title since some time, and steps that were ordered before and after that
+    moved = {"ae_title": "CT1", "transfers": [{"at": "2020-01-01T06:00:00", "ae_title": "CT1B", "site": ""}]}
+    site.start(systems={"ct1": moved}, not_in_force=policy)
+    site.apply(scheduled(1), scheduled(2, {"ScheduledStationAETitle": "CT1B"}))
+
+    # Then it gets each once, under the title that it asked with, also by a wildcard that only the new title matches
+    for asked in ("CT1B", "*B"):
+        found = site.find("0008,0050", f"{STATION}={asked}", caller="CT1B").items
+        assert [item.AccessionNumber for item in found] == ["A1", "A2"]
+        assert {item.ScheduledProcedureStepSequence[0].ScheduledStationAETitle for item in found} == {"CT1B"}
+
+    # And nothing under the former title, whoever asks; a scanner that still calls by it gets nothing at all
+    assert site.find("0008,0050", f"{STATION}=CT1", caller="CONSOLE").items == []
+    with structlog.testing.capture_logs() as logged:
+        former = site.find("0008,0050", caller="CT1")
+    assert former.items == [] and (former.code == 0) is (policy == "empty")
+    events = {"empty": "worklist_title_not_in_force", "refuse": "association_rejected"}
+    assert [entry["calling"] for entry in logged if entry["event"] == events[policy]] == ["CT1"]
 
 
 @pytest.mark.parametrize("name", ["ct", "mr", "dx", "mg", "us", "xa", "nm"])

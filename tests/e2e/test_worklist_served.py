@@ -17,8 +17,10 @@ from pydicom import dcmread
 from bridge.bench.worklist import free_port
 from bridge.codecs.dicom_file import from_file, to_file, update_of
 from bridge.model import StepStatus, WorklistUpdate
+from bridge.state import MemoryState
 from bridge.store.store import Store
 from channels.dicom_served import Served
+from channels.worklist_export import Export, ExportSettings
 from tests.rigs.engine import RADBRIDGE
 from tests.rigs.processes import wait_until
 from tests.rigs.worklist import attributes, scheduled
@@ -89,7 +91,8 @@ def configured(folder: Path, *updates: WorklistUpdate) -> Path:
     file.write_text(
         "site: {name: test, timezone: UTC, order_issuer: RIS}\n"
         "systems:\n"
-        "  ct1: {ae_title: CT1, worklist: {modalities: [CT], charset: ISO_IR 100, days_ahead: 1}}\n"
+        "  ct1: {ae_title: CT1, worklist: {modalities: [CT], charset: ISO_IR 100, days_ahead: 1},"
+        " transfers: [{at: 2999-12-01T06:00, ae_title: CT7}]}\n"
         'channels: {worklist: {type: dicom-worklist, listen: "127.0.0.1:0"}}\n'
         "routes: {}\ndata: var\n"
     )
@@ -137,6 +140,15 @@ def test_the_command_shows_what_a_scanner_gets_and_why_it_does_not_get_the_rest(
         "A6": "outside window",
     }
 
+    # And what it will get after its transfer, under the title that it has by then
+    later = ("--date", "all", "--at", "2999-12-01T06:00", "--config", str(config))
+    assert {row["missing because"] for row in command("--as", "CT1", *later)["missing"]} == {
+        "title not in force (CT7 is)"
+    }
+    assert {row["missing because"] for row in command("--as", "CT7", *later)["missing"]} == {
+        *("other station", "other modality", "charset refused (PatientName)", "status completed"),
+    }
+
 
 def test_a_folder_of_worklist_files_goes_in_and_out_with_every_attribute(tmp_path: Path, site: Site) -> None:
     # Given another server's files, one with attributes of its maker's own, and one that is none
@@ -166,6 +178,30 @@ def test_a_folder_of_worklist_files_goes_in_and_out_with_every_attribute(tmp_pat
     found = site.find("0010,0010", "0009,0010", "0009,1001", "0018,9461", "0008,0050=A1").items[0]
     assert (found[0x00091001].value, list(found[0x00189461].value)) == ("é", [1.5, 2.0])
     assert answers_of_wlmscpfs(out, tmp_path / "served") == {"A1", "A2"}
+
+
+def test_a_folder_follows_the_worklist_for_a_server_that_answers_from_files(tmp_path: Path, site: Site) -> None:
+    # Given a step that is open, one whose name the files cannot hold, and a file of a former life
+    folder = tmp_path / "files"
+    folder.mkdir()
+    (folder / "step00000077.wl").write_bytes(b"of a former life")
+    settings = ExportSettings.model_validate({"folder": folder, "charset": "ISO_IR 100"})
+    site.start()
+    site.apply(scheduled(1), scheduled(2, PatientName="ΔΙΟΝΥΣΙΟΣ^ΝΙΚΟΣ"))
+    export = Export(settings, "worklist", site.worklist, MemoryState())
+    export.check()
+
+    def written() -> dict[str, Any]:
+        export.write()
+        return {path.name: from_file(path.read_bytes())["PatientName"] for path in folder.glob("*.wl")}
+
+    # Then each is there as it is now, and no longer than it is open
+    assert written() == {"step00000001.wl": "TEST00001^ÉLODIE"}
+    site.apply(scheduled(1, PatientName="NEW^NAME"))
+    assert written() == written() == {"step00000001.wl": "NEW^NAME"}
+    site.apply(WorklistUpdate(("filler:1^RIS",), StepStatus.COMPLETED), scheduled(3))
+    assert written() == {"step00000003.wl": "TEST00003^ÉLODIE"}
+    assert answers_of_wlmscpfs(folder, tmp_path / "served") == {"A3"}
 
 
 def answers_of_wlmscpfs(files: Path, served: Path) -> set[str]:

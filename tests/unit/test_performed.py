@@ -16,6 +16,7 @@ from pydicom import dcmread
 
 from bridge.codecs.hl7v2 import parse
 from bridge.codecs.performed import KnownStep, check, encode_event, parse_step
+from bridge.codecs.performed_order import unsaid
 from bridge.commands import output
 from bridge.errors import BridgeError, CodecError
 from bridge.mapping import compile_all, compile_condition
@@ -260,4 +261,68 @@ def test_damaged_events_are_refused_or_read_and_nothing_else_happens() -> None:
             step = parse_step(bytes(damaged))
             check(step.event)
             step.split("ScheduledStepAttributesSequence")
-            step.er7("PatientName")
+            step.er7("PatientName", {})
+
+
+def test_what_a_modality_leaves_out_comes_from_the_worklist_and_stays_with_the_event() -> None:
+    said = created(order(1, PlacerOrderNumberImagingServiceRequest=""))
+    ris = [{"LocalNamespaceEntityID": "RIS"}]
+    item = {
+        **order(1),
+        "PatientID": "P1",
+        "IssuerOfPatientID": "HOSP",
+        "OrderPlacerIdentifierSequence": ris,
+        "OrderFillerIdentifierSequence": ris,
+    }
+    told = event(said)
+
+    stored = parse_step(encode_event(replace(told, ordered=unsaid(told.told, [item]))))
+
+    assert stored.header.patients == ("P1^HOSP",)
+    assert stored.header.orders == ("placer:1^RIS", "filler:F1^RIS")
+    assert stored.header.digest == parse_step(encode_event(told)).header.digest
+
+
+def test_nothing_is_taken_from_another_patients_or_another_orders_item() -> None:
+    told = event(created(order(1))).told
+    of_other = {**order(1), "PatientID": "P2", "IssuerOfPatientID": "HOSP"}
+    other_order = {**order(2), "PatientID": "P1", "OrderFillerIdentifierSequence": [{"LocalNamespaceEntityID": "RIS"}]}
+
+    assert unsaid(told, [of_other]) == {}
+    assert unsaid(told, [other_order])["ScheduledStepAttributesSequence"] == [{}]
+
+
+def test_a_number_that_the_worklist_has_otherwise_gets_no_issuer() -> None:
+    told = event(created(order(1))).told
+    ris = [{"LocalNamespaceEntityID": "RIS"}]
+    item = {**order(1), "PatientID": "P1", "FillerOrderNumberImagingServiceRequest": "F9"}
+
+    added = unsaid(told, [{**item, "OrderFillerIdentifierSequence": ris, "OrderPlacerIdentifierSequence": ris}])
+
+    assert added["ScheduledStepAttributesSequence"] == [{"OrderPlacerIdentifierSequence": ris}]
+
+
+def test_of_two_hospitals_with_the_same_numbers_the_one_whose_study_it_is_is_meant() -> None:
+    # Given patient 4711 and accession number A1, in two hospitals
+    shared = {"PatientID": "4711", "AccessionNumber": "A1"}
+    north, south = (
+        {
+            **shared,
+            "StudyInstanceUID": study,
+            "IssuerOfPatientID": issuer,
+            "IssuerOfAccessionNumberSequence": [{"LocalNamespaceEntityID": issuer}],
+        }
+        for study, issuer in (("1.2.1", "NORTH"), ("1.2.2", "SOUTH"))
+    )
+    by_study = {"PatientID": "4711", "ScheduledStepAttributesSequence": [{"StudyInstanceUID": "1.2.2", **shared}]}
+    by_accession = {**by_study, "ScheduledStepAttributesSequence": [{"StudyInstanceUID": "1.2.9", **shared}]}
+
+    # When the modality repeats them with the study of one, or with a study of its own
+    found, unsure = unsaid(by_study, [north, south]), unsaid(by_accession, [north, south])
+
+    # Then that one is meant, or none of them
+    assert found["IssuerOfPatientID"] == "SOUTH"
+    (order,) = found["ScheduledStepAttributesSequence"]
+    assert order["IssuerOfAccessionNumberSequence"] == [{"LocalNamespaceEntityID": "SOUTH"}]
+    assert unsure.get("IssuerOfPatientID") is None
+    assert not any(unsure.get("ScheduledStepAttributesSequence", []))

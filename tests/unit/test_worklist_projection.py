@@ -123,6 +123,31 @@ def test_what_has_ended_leaves_the_view_and_is_kept(bench: Bench, end: StepStatu
     assert [item.status for item in bench.items(statuses=[end])] == [end]
 
 
+def test_a_held_order_is_off_the_list_is_no_cancelled_one_and_comes_back_as_it_is_by_then(bench: Bench) -> None:
+    # Given an order that is put on hold
+    bench.apply(scheduled(1), status(1, StepStatus.HELD))
+    assert bench.items() == []
+    assert [item.status for item in bench.items(statuses=[StepStatus.HELD])] == [StepStatus.HELD]
+
+    # When it is released with another time, then it is listed at that
+    released = scheduled(1, {"ScheduledProcedureStepStartTime": "1400"})
+    assert bench.apply(replace(released, known_only=True)) == "1 scheduled"
+    (item,) = bench.items()
+    assert item.attributes["ScheduledProcedureStepSequence"][0]["ScheduledProcedureStepStartTime"] == "1400"
+
+
+def test_what_a_modality_is_using_cannot_be_put_on_hold(bench: Bench) -> None:
+    bench.apply(scheduled(1), status(1, StepStatus.STARTED))
+    assert bench.apply(status(1, StepStatus.HELD)) == "1 kept (started)"
+    assert len(bench.items()) == 1
+
+
+def test_a_hold_that_comes_before_its_order_holds_it(bench: Bench) -> None:
+    bench.apply(status(1, StepStatus.HELD), origin=5)
+    bench.apply(scheduled(1), origin=3)
+    assert [item.status for item in bench.items(statuses=[StepStatus.HELD])] == [StepStatus.HELD]
+
+
 def test_what_has_started_stays_visible_and_says_so(bench: Bench) -> None:
     bench.apply(scheduled(1), status(1, StepStatus.STARTED))
     (item,) = bench.items()
