@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,13 @@ import pytest
 
 from bridge.codecs import fhir
 from bridge.codecs.fhir import Entry
-from bridge.errors import BridgeError, Permanent, Temporary, Uncertain, Unreachable
+from bridge.engine.state import StoredState
+from bridge.errors import BridgeError, Permanent, StoreUnavailable, Temporary, Uncertain, Unreachable
 from bridge.message import Delivery
 from bridge.ports import Answer, Outgoing, Services, channel_type
+from bridge.state import MemoryState, State
+from bridge.store.store import Store
+from channels.fhir_client import Conflict
 from tests.rigs.fhir_server import FhirServer, fhir_server, fhir_server_process
 
 __all__ = ["fhir_server", "fhir_server_process"]
@@ -24,11 +28,10 @@ OID = "urn:oid:2.16.840.1.113883.19.5"
 Send = Callable[[bytes], Awaitable[Answer]]
 
 
-def sink(base_url: str, **settings: Any) -> Any:
+def sink(base_url: str, state: State | None = None, **settings: Any) -> Any:
     kind = channel_type("fhir-out")
-    return kind.build(
-        kind.settings(type="fhir-out", base_url=base_url, **settings), Services(name="his-fhir", site=None)
-    )
+    services = Services(name="his-fhir", site=None, state=state or MemoryState())
+    return kind.build(kind.settings(type="fhir-out", base_url=base_url, **settings), services)
 
 
 def outgoing(data: bytes) -> Outgoing:
@@ -140,17 +143,28 @@ async def test_demographics_that_the_hospital_owns_stay_as_they_are(fhir_server:
     assert "name" not in fhir_server.one("Patient")
 
 
-async def test_a_change_between_reading_and_writing_is_not_overwritten(fhir_server: FhirServer, send: Send) -> None:
+@pytest.mark.parametrize("status", [409, 412])
+async def test_a_change_between_reading_and_writing_is_read_anew_and_not_overwritten(
+    fhir_server: FhirServer, send: Send, status: int
+) -> None:
     await send(report())
-    fhir_server.mode(status=412, on="transaction", times=1)
+    fhir_server.mode(status=status, on="transaction", times=2)
 
-    with pytest.raises(Temporary):
-        await send(report("corrected", 11))
+    answer = await send(report("corrected", 11))
 
-    await send(report("corrected", 11))
-    sent = [one for one in fhir_server.requests() if one["type"] == "transaction"]
+    asked = [one["type"] for one in fhir_server.requests()]
+    assert answer.summary.endswith("2 updated 1 unchanged")
     assert fhir_server.one("DiagnosticReport")["status"] == "corrected"
-    assert len(sent) == 3
+    assert asked == ["batch", "transaction"] + 3 * ["batch", "transaction"]
+
+
+async def test_what_somebody_changes_all_the_time_is_left_for_later(fhir_server: FhirServer, send: Send) -> None:
+    fhir_server.mode(status=412, on="transaction")
+
+    with pytest.raises(Conflict):
+        await send(report())
+
+    assert len([one for one in fhir_server.requests() if one["type"] == "transaction"]) == 4
 
 
 async def test_the_server_refuses_an_update_of_a_version_that_is_gone(fhir_server: FhirServer) -> None:
@@ -239,8 +253,8 @@ async def test_a_long_bundle_goes_out_in_parts_and_still_links(fhir_server: Fhir
         (429, Unreachable),
         (401, Unreachable),
         (408, Temporary),
-        (409, Temporary),
-        (412, Temporary),
+        (409, Conflict),
+        (412, Conflict),
         (425, Temporary),
         (500, Temporary),
         (400, Permanent),
@@ -368,3 +382,107 @@ def test_certificates_that_cannot_be_read_are_a_mistake_in_the_settings(tmp_path
         with pytest.raises(BridgeError) as caught:
             sink("https://his.example/fhir", verify=str(file))
         assert caught.value.kind == "settings"
+
+
+async def test_a_server_whose_search_lags_gets_no_second_one_also_over_a_restart(
+    fhir_server: FhirServer, store_url: str
+) -> None:
+    # Given a server that has what was written, and finds none of it yet
+    fhir_server.mode(lags=True)
+    for data, change in ((report(), "3 created"), (report(), "3 unchanged"), (report("corrected", 11), "2 updated")):
+        # When it is sent, sent again and corrected, each time by an engine that was started anew
+        store = Store(store_url)
+        out = sink(fhir_server.base_url, StoredState(store, "his-fhir", ""))
+        answer = await out.send(outgoing(data))
+        await out.close()
+        store.close()
+        assert change in answer.summary
+
+    # Then there is one of each
+    assert {kind: len(some) for kind, some in fhir_server.state().items()} == {
+        "DiagnosticReport": 1,
+        "Observation": 1,
+        "Patient": 1,
+    }
+    assert fhir_server.one("DiagnosticReport")["status"] == "corrected"
+
+
+async def test_another_report_of_a_patient_who_is_not_found_yet_refers_to_the_one_there_is(
+    fhir_server: FhirServer, send: Send
+) -> None:
+    fhir_server.mode(lags=True)
+    await send(report())
+    links = {"status": "final", "code": {"text": "CT"}, "subject": {"reference": "entry:Patient-P1"}}
+    both = [entry("Patient", "P1", "create"), entry("DiagnosticReport", "F2", **links)]
+
+    await send(fhir.build_bundle(both))
+
+    patient = fhir_server.one("Patient")
+    subjects = {one["subject"]["reference"] for one in fhir_server.all("DiagnosticReport")}
+    assert subjects == {f"Patient/{patient['id']}"}
+
+
+async def test_what_was_deleted_on_the_server_is_made_anew(fhir_server: FhirServer, send: Send) -> None:
+    await send(report(length=None))
+    fhir_server.delete("DiagnosticReport", fhir_server.one("DiagnosticReport")["id"])
+
+    answer = await send(report(length=None))
+
+    assert answer.summary.endswith("1 created 1 unchanged")
+
+
+async def test_without_remembering_a_lagging_server_gets_a_second_one(fhir_server: FhirServer) -> None:
+    out = sink(fhir_server.base_url, remember="0s")
+    fhir_server.mode(lags=True)
+
+    for _ in range(2):
+        await out.send(outgoing(report()))
+
+    assert len(fhir_server.all("DiagnosticReport")) == 2
+    await out.close()
+
+
+async def test_what_the_store_cannot_keep_now_is_known_and_kept_with_the_next(fhir_server: FhirServer) -> None:
+    class Failing(MemoryState):
+        fails = True
+
+        async def put(self, values: Mapping[str, Any], keep: float | None = None) -> None:
+            if self.fails:
+                raise StoreUnavailable("the disk is full")
+            await super().put(values, keep)
+
+    state = Failing()
+    out = sink(fhir_server.base_url, state)
+    fhir_server.mode(lags=True)
+    await out.send(outgoing(report()))
+    again = await out.send(outgoing(report()))
+    state.fails = False
+    await out.send(outgoing(report("corrected", 11, length="9.0")))
+    await out.send(outgoing(fhir.build_bundle([entry("Patient", "P2", "create")])))
+    await out.close()
+
+    fresh = sink(fhir_server.base_url, state)
+    last = await fresh.send(outgoing(report("corrected", 11, length="9.0")))
+
+    assert again.summary.endswith("3 unchanged") and last.summary.endswith("3 unchanged")
+    assert len(fhir_server.all("DiagnosticReport")) == 1
+    await fresh.close()
+
+
+async def test_a_transaction_of_which_one_entry_failed_is_an_error_whatever_its_status_says(
+    fhir_server: FhirServer,
+) -> None:
+    out = sink(fhir_server.base_url)
+    entries: list[Any] = [{"response": {"status": "201 Created", "location": "Patient/1/_history/1"}}]
+    issue = {"severity": "error", "code": "invariant", "diagnostics": "TESTPATIENT"}
+    outcome = {"resourceType": "OperationOutcome", "issue": [issue]}
+    for status, kind in (("422", Permanent), ("412 Precondition Failed", Conflict), ("500", Temporary)):
+        failed = [*entries, {"response": {"status": status, "outcome": outcome}}, entries[0]]
+        fhir_server.mode(status=200, on="transaction", body={"resourceType": "Bundle", "entry": failed})
+
+        with pytest.raises(kind) as caught:
+            await out.send(outgoing(report()))
+
+        assert caught.value.at == "Bundle.entry[1]"
+        assert "TESTPATIENT" not in str(caught.value)
+    await out.close()
