@@ -210,6 +210,8 @@ def configure_logging(loaded: Loaded) -> None:
 def _trace(_: Any, __: str, event: Any) -> Any:
     """An exception's type and where it came from, never its text: that may hold content (law 8)."""
     error = event.pop("exc_info", None)
+    if error is True:
+        error = sys.exc_info()[1]
     if isinstance(error, BaseException):
         frames = traceback.extract_tb(error.__traceback__)
         event["error"] = type(error).__name__

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator
+from ssl import SSLContext
 from typing import Any
 
 import uvicorn
@@ -21,10 +22,20 @@ class _Server(uvicorn.Server):
 
 
 class AsgiServer:
-    """Serves ``app`` on ``listen``; at most ``connections`` at a time, further ones are answered 503."""
+    """Serves ``app`` on ``listen``, over TLS if there is a context for it; at most ``connections`` at a time, further
+    ones are answered 503."""
 
-    def __init__(self, app: Any, listen: HostPort, *, connections: int = 256, grace: int = 10) -> None:
-        self._listen = listen
+    def __init__(
+        self,
+        app: Any,
+        listen: HostPort,
+        *,
+        connections: int = 256,
+        grace: int = 10,
+        tls: SSLContext | None = None,
+        websockets: bool = False,
+    ) -> None:
+        self._listen, self._tls = listen, tls
         self._settings: dict[str, Any] = {
             "app": app,
             "interface": "asgi3",
@@ -32,7 +43,8 @@ class AsgiServer:
             "timeout_graceful_shutdown": grace,
             "lifespan": "off",
             "http": "h11",
-            "ws": "none",
+            "ws": "wsproto" if websockets else "none",
+            "ws_max_size": 65_536,
             "proxy_headers": False,
             "log_config": None,
             "access_log": False,
@@ -51,6 +63,7 @@ class AsgiServer:
         self._listen = HostPort(self._listen.host, bound.getsockname()[1])
         config = uvicorn.Config(**self._settings)
         config.load()
+        config.ssl = self._tls
         self._server = _Server(config)
         self._task = asyncio.create_task(self._server.serve(sockets=[bound]), name=f"http {self._listen}")
         while not self._server.started and not self._task.done():

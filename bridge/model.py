@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from pydantic_core import to_json
+
 
 @dataclass(frozen=True, slots=True)
 class Unmapped:
@@ -29,6 +31,8 @@ class StepStatus(StrEnum):
     COMPLETED = "completed"
     DISCONTINUED = "discontinued"
     CANCELLED = "cancelled"
+    HELD = "held"
+    """Its order is put on hold; released, it is scheduled again."""
     WAITING = "waiting"
     """Scheduled, but its appointment was taken away and no other one is made yet. No order says so."""
 
@@ -50,9 +54,6 @@ class UnknownOrder(StrEnum):
     CREATE = "create"
     IGNORE = "ignore"
     REJECT = "reject"
-
-
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +126,15 @@ class AppointmentUpdate:
     ``order`` are identifiers of the order, as in :class:`WorklistUpdate`; ``appointment`` tells the appointments of one
     order apart (``number^issuer``). ``attributes`` are those of the Scheduled Procedure Step that the appointment
     settles (start, station, location, performing physician); what is not named stays as it was booked or ordered.
+    ``service`` is what it is for, as its scheduler calls it: of several steps, those that are called so (code,
+    procedure id or step id) are meant; empty, or not known in the order: all of them.
     """
 
     order: tuple[str, ...]
     appointment: str
     status: AppointmentStatus
     attributes: dict[str, Any] = field(default_factory=dict)
+    service: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +175,7 @@ class WorklistDocument:
             whole["appointments"] = [asdict(appointment) for appointment in self.appointments]
         if self.performed:
             whole["performed"] = [asdict(performed) for performed in self.performed]
-        return _encode(whole).encode()
+        return to_json(whole)
 
     @classmethod
     def from_json(cls, data: bytes) -> WorklistDocument:
@@ -190,7 +194,7 @@ def _performed(raw: dict[str, Any]) -> PerformedUpdate:
 
 def _appointment(raw: dict[str, Any]) -> AppointmentUpdate:
     status = AppointmentStatus(raw["status"])
-    return AppointmentUpdate(tuple(raw["order"]), raw["appointment"], status, raw["attributes"])
+    return AppointmentUpdate(tuple(raw["order"]), raw["appointment"], status, raw["attributes"], raw.get("service", ""))
 
 
 def _patient(raw: dict[str, Any]) -> PatientUpdate:

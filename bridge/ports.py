@@ -29,6 +29,7 @@ from pydantic import (
 
 from bridge.errors import BridgeError
 from bridge.message import Delivery, Message
+from bridge.state import MemoryState, State
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -123,9 +124,9 @@ class ChannelSettings(BaseModel):
 class SourceSettings(ChannelSettings):
     """Policies of an inbound channel; the engine applies them, the channel does not."""
 
-    format: Literal["hl7v2", "bytes", "dicom"] = "hl7v2"
-    """What arrives: HL7 v2 messages, bytes of any kind that are only stored and passed on, or events of performed
-    procedure steps as DICOM files."""
+    format: Literal["hl7v2", "bytes", "dicom", "fhir"] = "hl7v2"
+    """What arrives: HL7 v2 messages, bytes of any kind that are only stored and passed on, events of performed
+    procedure steps as DICOM files, or FHIR resources and Bundles as JSON."""
     validation: Literal["off", "warn", "strict"] = Field(default="off", alias="validate")
     """What follows from faults in a message, by HL7's structures, cardinalities and data types (hl7apy) and by
     `profile`: ``strict`` refuses it and tells the sender all of them, ``warn`` keeps them among its warnings."""
@@ -348,6 +349,27 @@ class Projection(Protocol):
 
 
 @runtime_checkable
+class Effective(Protocol):
+    """A source whose messages change its own projection."""
+
+    def effect(self, data: bytes) -> Apply:
+        """What a message of these bytes does there, where it comes another way than over the source's transport."""
+        ...
+
+
+@runtime_checkable
+class Mounted(Protocol):
+    """A source that the node's web server may serve under a path of its own."""
+
+    mount: str
+    """The path, ``/fhir``; empty where it listens by itself."""
+
+    async def application(self, scope: Any, receive: Any, send: Any) -> None:
+        """ASGI; ``scope["root_path"]`` ends with the path."""
+        ...
+
+
+@runtime_checkable
 class Pinging(Protocol):
     """An end that can ask another system whether it is there."""
 
@@ -356,6 +378,15 @@ class Pinging(Protocol):
 
         Blocks. Raises Unreachable, or BridgeError with the reason why it does not let us in."""
         ...
+
+
+Work = Callable[..., Awaitable[Any]]
+"""``work(function, *arguments)``: the result of a pure function of a module, computed in a process of its own, so that
+nobody's answer waits for it. Arguments, result and errors are pickled."""
+
+
+async def _in_this_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    return function(*arguments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,12 +399,22 @@ class Services:
     """The site's settings: name, timezone."""
     worklist: Any = None
     """The worklist projection: ``apply(tx, outgoing)`` and ``find(query)``."""
+    fhir: Any = None
+    """The FHIR projection: ``bridge.store.fhir.FhirStore``."""
+    subscriptions: Any = None
+    """Who wants to know of its changes: ``bridge.store.fhir_subscriptions.Subscriptions``."""
+    trail: Any = None
+    """The audit trail, for accesses: ``bridge.store.audit.Trail``."""
     system: Mapping[str, Any] = field(default_factory=dict)
     """The system's settings merged over its adapter profile; empty when the channel names no system."""
     systems: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """The settings of every system, by its name."""
     answers: Receive | None = None
     """Takes answers of the destination that are messages of their own; None where no route wants them."""
+    state: State = field(default_factory=MemoryState)
+    """What the channel keeps beyond a restart."""
+    work: Work = _in_this_process
+    """For what burns CPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,6 +428,8 @@ class ChannelType:
     """``build(settings, services)`` -> Source, Sink, or an object that is a Source and a Projection (``both``)."""
     of_systems: Mapping[str, type[BaseModel]] = field(default_factory=dict)
     """Blocks of settings that a system may hold for channels of this type: {worklist: ...}."""
+    role: Literal["receive", "dicom", "web"] = "receive"
+    """The role of the nodes on which it receives."""
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -22,14 +23,23 @@ class Load:
     sent: list[float]
     answered: list[float]
     refused: int
-    """Answers that were not AA with the message's own id."""
+    """Answers that were not AA with the message's own id, or of HTTP not 2xx."""
 
 
 def generate(port: int, connections: int, messages: int, run: int) -> Load:
     """Send the orders of ``run`` to ``port``, a closed loop on each connection. Raises BridgeError if one breaks."""
-    command = [sys.executable, "-m", "bridge.bench.load", *map(str, (port, connections, messages, run))]
+    return _loaded(["bridge.bench.load", *map(str, (port, connections, messages, run))], port)
+
+
+def ask(port: int, connections: int, requests: Sequence[str]) -> Load:
+    """The same with HTTP requests, each the text of one."""
+    return _loaded(["bridge.bench.fhir_load", str(port), str(connections)], port, json.dumps(requests))
+
+
+def _loaded(program: Sequence[str], port: int, said: str = "") -> Load:
+    command = [sys.executable, "-m", *program]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+        done = subprocess.run(command, input=said, capture_output=True, text=True, check=False, timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         raise BridgeError(f"the load was not through after {PATIENCE:g} s", at=f"127.0.0.1:{port}") from None
     if done.returncode:
@@ -49,10 +59,10 @@ class Arrived:
 
 
 class Sink:
-    """A running :mod:`bridge.bench.sink`; a context manager."""
+    """A running :mod:`bridge.bench.sink`, or another ``program`` like it; a context manager."""
 
-    def __init__(self) -> None:
-        command = [sys.executable, "-m", "bridge.bench.sink"]
+    def __init__(self, program: str = "bridge.bench.sink") -> None:
+        command = [sys.executable, "-m", program]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.port = int(self._line())
 

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from bridge.bench import translators
 from bridge.bench.cpu import microseconds, side_by_side
-from bridge.codecs import fhir
+from bridge.codecs import fhir_check
 from bridge.codecs.hl7v2 import parse
 from bridge.demo.site import shipped
 from bridge.mapping import CompiledMapping, MappingSet, compile_all
@@ -59,12 +59,7 @@ def run(*, json: bool, rounds: int = 100) -> int:
 def measure(rounds: int) -> dict[str, Any]:
     """Figures of each mapping, from bytes to bytes, and of the others beside the first: CPU in microseconds."""
     folder = shipped("mappings")
-    files = {
-        one.relative_to(folder).as_posix(): one.read_text()
-        for kind in ("yaml", "csv")
-        for one in folder.rglob(f"*.{kind}")
-    }
-    compiled = compile_all(files)
+    compiled = compile_all(sources(folder))
     mappings = [_figures(one, compiled.mappings[one.mapping], folder, rounds) for one in SUBJECTS]
     makers = _worklist_makers(compiled, folder)
     figures = side_by_side({name: make for name, make in makers.items() if make}, rounds)
@@ -72,6 +67,12 @@ def measure(rounds: int) -> dict[str, Any]:
     machine = {"system": platform.platform(), "python": platform.python_version()}
     problems = disagreements(makers)
     return {"subject": "mapping", "machine": machine, "mappings": mappings, "beside": others, "problems": problems}
+
+
+def sources(folder: Path) -> dict[str, str]:
+    """The mappings and tables below ``folder``, as ``compile_all`` takes them."""
+    found = (one for kind in ("yaml", "csv") for one in folder.rglob(f"*.{kind}"))
+    return {one.relative_to(folder).as_posix(): one.read_text() for one in found}
 
 
 def _figures(subject: Subject, mapping: CompiledMapping, folder: Path, rounds: int) -> dict[str, Any]:
@@ -90,7 +91,7 @@ def _figures(subject: Subject, mapping: CompiledMapping, folder: Path, rounds: i
 
 def _validate(resources: list[dict[str, Any]]) -> None:
     for one in resources:
-        fhir.validate(one)
+        fhir_check.validate(one)
 
 
 def _worklist_makers(compiled: MappingSet, folder: Path) -> dict[str, Make | None]:

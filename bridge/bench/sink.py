@@ -10,6 +10,7 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from bridge.bench.orders import EDITED
@@ -61,10 +62,10 @@ class Connection(asyncio.Protocol):
             self._transport.write(b"".join(self._sink.take(frame) for frame in frames))
 
 
-async def serve() -> None:
-    sink = Sink()
+async def serve(sink: Sink, connection: Callable[[], asyncio.Protocol]) -> None:
+    """Listen on any free port, and report of ``sink`` until the input ends."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(sink), "127.0.0.1", 0)
+    server = await loop.create_server(connection, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     orders = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
@@ -76,7 +77,8 @@ async def serve() -> None:
 def main() -> None:
     import uvloop
 
-    uvloop.run(serve())
+    sink = Sink()
+    uvloop.run(serve(sink, lambda: Connection(sink)))
 
 
 if __name__ == "__main__":

@@ -13,14 +13,18 @@ import json
 import re
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
-from functools import cache
 from typing import Any, Literal
 from urllib.parse import quote
 
+from bridge.codecs import fhir_check
 from bridge.errors import CodecError, MappingError
 
+REOPENS = "urn:radbridge:reopens"
+"""Extension of an entry's request: the resource's status may go back. Only ``fhir_plan`` reads it; it never leaves."""
+WHOLE = "urn:radbridge:whole"
+"""The same for an element of which the entry says all."""
 _NAMESPACE = uuid.UUID("6f1d5a0e-6a0b-5c0e-9d7c-2f6a8b1f4c3d")
 _REFERENCE = "entry:"
 _NUMBER = "\x00"
@@ -46,7 +50,14 @@ class Entry:
     """``create``: only if no resource matches; ``update``: create, or replace the one that matches."""
     match: str
     """The search that finds the resource by business identifier: ``identifier=<token>``, not URL-encoded; several
-    tokens, separated by commas, mean any of them. Tokens are made by :func:`token`."""
+    tokens, separated by commas, mean any of them. Tokens are made by :func:`token`. Empty for a Provenance, which has
+    no identifier: it is made with what it is about."""
+    reopens: bool = False
+    """Whether it undoes something: its status may go back (see ``fhir_changes.CHANGES``)."""
+    whole: tuple[str, ...] = ()
+    """Elements of which it says all: where it has none, none may stay."""
+    join: bool = False
+    """Whether it is joined to an earlier entry that writes the same resource: a step of the same order."""
 
 
 def token(system: str, value: str) -> str:
@@ -72,8 +83,9 @@ def build_bundle(entries: Iterable[Entry]) -> bytes:
     """A transaction Bundle, UTF-8 JSON; entries keep their sequence.
 
     ``create`` becomes POST with ifNoneExist, ``update`` becomes PUT on the search. A ``create`` of what an earlier
-    entry is about adds nothing. Raises MappingError, with the element's path as ``at``, for a resource that R4 does not
-    allow, a reference to no entry, and two entries that write the same resource.
+    entry is about adds nothing; one with ``join`` adds what that one lacks. Raises MappingError, with the element's
+    path as ``at``, for a resource that R4 does not allow, a reference to no entry, and two entries that write the same
+    resource.
     """
     urls: dict[str, str] = {}
     wanted: dict[str, Entry] = {}
@@ -81,7 +93,10 @@ def build_bundle(entries: Iterable[Entry]) -> bytes:
         if entry.name in urls:
             raise MappingError("two entries have one name", at=entry.name)
         url = urls[entry.name] = full_url(str(entry.resource.get("resourceType")), entry.match)
-        if wanted.setdefault(url, entry) is not entry and entry.write == "update":
+        first = wanted.setdefault(url, entry)
+        if first is not entry and entry.join:
+            wanted[url] = replace(first, resource=_joined(first.resource, entry.resource))
+        elif first is not entry and entry.write == "update":
             raise MappingError("two entries write the same resource", at=entry.name, fix="make `match` tell them apart")
     if not wanted:
         raise MappingError("the mapping made no resource", fix="check its `when` conditions")
@@ -89,18 +104,33 @@ def build_bundle(entries: Iterable[Entry]) -> bytes:
     return encode({"resourceType": "Bundle", "type": "transaction", "entry": made})
 
 
+def _joined(first: Any, second: Any) -> Any:
+    """``first`` with the elements, and the items of lists, that only ``second`` has."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        both = {key: _joined(first[key], second[key]) if isinstance(first[key], list) else first[key]
+                for key in first.keys() & second.keys()}  # fmt: skip
+        return {**second, **first, **both}
+    return [*first, *(one for one in second if one not in first)] if isinstance(second, list) else first
+
+
 def _entry(entry: Entry, urls: Mapping[str, str]) -> dict[str, Any]:
     resource = _clean(entry.resource, (str(entry.resource.get("resourceType")),), urls)
-    validate(resource)
+    fhir_check.validate(resource)
     kind = resource["resourceType"]
+    if kind == "Provenance" and not entry.match:
+        return {"fullUrl": urls[entry.name], "resource": resource, "request": {"method": "POST", "url": kind}}
     parameter, _, value = entry.match.partition("=")
     if parameter != "identifier" or not value:
         raise MappingError("`match` is not an identifier search", at=entry.name, fix="write identifier=system|value")
     query = f"{parameter}={quote(value, safe='')}"
     if entry.write == "create":
-        request = {"method": "POST", "url": kind, "ifNoneExist": query}
+        request: dict[str, Any] = {"method": "POST", "url": kind, "ifNoneExist": query}
     else:
         request = {"method": "PUT", "url": f"{kind}?{query}"}
+    said: list[dict[str, Any]] = [{"url": WHOLE, "valueCode": name} for name in entry.whole]
+    said += [{"url": REOPENS, "valueBoolean": True}] if entry.reopens else []
+    if said:
+        request["extension"] = said
     return {"fullUrl": urls[entry.name], "resource": resource, "request": request}
 
 
@@ -131,23 +161,24 @@ def _clean(value: Any, at: _At, urls: Mapping[str, str]) -> Any:
 
 
 def _written(at: _At) -> str:
-    """A place in a resource as :func:`_path` writes it."""
+    """A place in a resource as :func:`bridge.codecs.fhir_check.path` writes it."""
     location: list[str | int] = []
     while len(at) == 2:
         at, step = at
         location.insert(0, step)
-    return _path(at[0], location)
+    return fhir_check.path(at[0], location)
 
 
-def encode(value: Any) -> bytes:
-    """JSON in UTF-8; a Decimal keeps its digits (``12.50`` stays ``12.50``)."""
+def encode(value: Any, *, pretty: bool = False) -> bytes:
+    """JSON in UTF-8, for people on lines of its own; a Decimal keeps its digits (``12.50`` stays ``12.50``)."""
 
     def mark(item: Any) -> str:
         if isinstance(item, Decimal):
             return f"{_NUMBER}{item}{_NUMBER}"
         raise TypeError(type(item).__name__)
 
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=mark)
+    looks: dict[str, Any] = {"indent": 2} if pretty else {"separators": (",", ":")}
+    text = json.dumps(value, ensure_ascii=False, default=mark, **looks)
     return (_NUMBER_MARK.sub(r"\1", text) if _MARKED in text else text).encode()
 
 
@@ -155,89 +186,8 @@ def decode(data: bytes) -> dict[str, Any]:
     """A JSON object as encode() writes it. Raises CodecError for anything else."""
     try:
         value = json.loads(data, parse_float=Decimal)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise CodecError("not JSON") from None
     if not isinstance(value, dict):
         raise CodecError("not a FHIR resource", fix="expected a JSON object")
     return value
-
-
-_STATUS = {
-    "DiagnosticReport": "registered partial preliminary final amended corrected appended cancelled entered-in-error "
-    "unknown",
-    "Observation": "registered preliminary final amended corrected cancelled entered-in-error unknown",
-    "Encounter": "planned arrived triaged in-progress onleave finished cancelled entered-in-error unknown",
-}
-"""Required value sets of ``status`` that the models abridge."""
-
-
-def validate(resource: dict[str, Any]) -> None:
-    """Check a resource against its R4B model and the required codes.
-
-    Raises MappingError for the first fault: kind ``required``, ``code``, ``datatype`` or ``syntax``, ``at`` the
-    element's path (``Patient.birthDate``).
-    """
-    from pydantic import ValidationError
-
-    kind = str(resource.get("resourceType"))
-    try:
-        model = _model(kind).model_validate(resource)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        what, problem = _PROBLEMS.get(first["type"], ("the value is not of its type", "datatype"))
-        raise MappingError(what, at=_path(kind, first["loc"]), fix="see the mapping's target", kind=problem) from None
-    _check_codes(model, resource, kind)
-
-
-_PROBLEMS = {
-    "missing": ("a required element is missing", "required"),
-    "model_field_validation.missing": ("a required element is missing", "required"),
-    "extra_forbidden": ("the resource has no such element", "syntax"),
-}
-
-
-def _path(kind: str, location: Iterable[str | int]) -> str:
-    return kind + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
-
-
-@cache
-def _model(kind: str) -> Any:
-    from fhir.resources.R4B import get_fhir_model_class
-
-    try:
-        return get_fhir_model_class(kind)
-    except (KeyError, ValueError):
-        raise MappingError("no R4 resource has this name", at="resourceType", kind="code") from None
-
-
-@cache
-def _attributes(model: Any) -> dict[str, tuple[str, frozenset[str]]]:
-    """Element -> the model's attribute for it, and its required codes (empty: none)."""
-    found = {}
-    for name, field in model.model_fields.items():
-        codes = (field.json_schema_extra or {}).get("enum_values") or []
-        if "+" in codes:
-            codes = _STATUS.get(model.__name__, "").split() if name == "status" else []
-        found[field.alias or name] = (name, frozenset(codes))
-    return found
-
-
-def _check_codes(model: Any, raw: dict[str, Any], at: str) -> None:
-    """What the models let pass: codes outside required value sets, numbers written as text."""
-    attributes = _attributes(model.__class__)
-    for key, value in raw.items():
-        if key == "resourceType":
-            continue
-        name, codes = attributes[key]
-        if codes and value not in codes:
-            what = "the code is not in its required value set"
-            raise MappingError(what, at=f"{at}.{key}", fix="mend the table", kind="code")
-        parsed = getattr(model, name)
-        if isinstance(value, str):
-            if isinstance(parsed, Decimal | int | float):
-                raise MappingError("a number or boolean is written as text", at=f"{at}.{key}", kind="datatype")
-        elif isinstance(value, dict):
-            _check_codes(parsed, value, f"{at}.{key}")
-        elif isinstance(value, list) and isinstance(value[0], dict):
-            for index, item in enumerate(value):
-                _check_codes(parsed[index], item, f"{at}.{key}[{index}]")

@@ -6,7 +6,8 @@ import hashlib
 from datetime import datetime
 from typing import Any, Protocol
 
-from bridge.codecs import ack, hl7v2, order_answers, performed
+from bridge.codecs import ack, fhir_message, hl7v2, notice, order_answers, performed, worklist_file
+from bridge.codecs.dicom_envelope import is_envelope
 from bridge.codecs.performed_json import event_file, is_json
 from bridge.errors import BridgeError, CodecError
 from bridge.message import Header
@@ -121,16 +122,26 @@ class Bytes(_Unanswered):
 
 
 class Dicom(_Unanswered):
-    """Events of performed procedure steps (MPPS), each a DICOM file: see :mod:`bridge.codecs.performed`."""
+    """DICOM files: events of performed procedure steps (MPPS, :mod:`bridge.codecs.performed`), notices of an archive
+    (:mod:`bridge.codecs.notice`) and worklist items (:mod:`bridge.codecs.worklist_file`)."""
 
     def read(self, raw: bytes, charset: str) -> Parsed:
-        return performed.parse_step(raw)
+        if performed.is_event(raw):
+            return performed.parse_step(raw)
+        return notice.parse_notice(raw) if is_envelope(raw) else worklist_file.parse_item(raw)
 
     def check(self, parsed: Any) -> None:
-        performed.check(parsed.event)
+        parsed.check()
 
 
-FORMATS: dict[str, Format] = {"hl7v2": Hl7v2(), "bytes": Bytes(), "dicom": Dicom()}
+class Fhir(_Unanswered):
+    """FHIR resources and Bundles as JSON: see :mod:`bridge.codecs.fhir_message`."""
+
+    def read(self, raw: bytes, charset: str) -> Parsed:
+        return fhir_message.parse_fhir(raw)
+
+
+FORMATS: dict[str, Format] = {"hl7v2": Hl7v2(), "bytes": Bytes(), "dicom": Dicom(), "fhir": Fhir()}
 
 
 def is_dicom(raw: bytes) -> bool:
@@ -139,10 +150,13 @@ def is_dicom(raw: bytes) -> bool:
 
 
 def read_any(raw: bytes, charset: str = "") -> Any:
-    """A message that a mapping may be given: of DICOM if it is a file of that or the text of one, else of HL7 v2.
+    """A message that a mapping may be given: of DICOM if it is a file of that or the text of one, of FHIR if it is a
+    resource as JSON, else of HL7 v2.
 
     Raises CodecError.
     """
+    if is_json(raw) and fhir_message.is_fhir(raw):
+        return FORMATS["fhir"].read(raw, charset)
     if is_json(raw):
         raw = event_file(raw)
     return FORMATS["dicom" if is_dicom(raw) else "hl7v2"].read(raw, charset)

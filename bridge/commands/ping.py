@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from zoneinfo import ZoneInfo
 
 import typer
 
@@ -57,6 +59,7 @@ def ping(
 
 def _of_site(name: str, config: Path | None) -> tuple[str, Remote, str]:
     """AE title and end of a system in the site file, and our own AE title."""
+    from bridge.codecs.dicom_stations import Timetable
     from bridge.settings import load
     from bridge.yamlfile import suggest
     from channels.dicom_echo import Remote
@@ -68,7 +71,9 @@ def _of_site(name: str, config: Path | None) -> tuple[str, Remote, str]:
     if not values.get("dicom"):
         raise NotFound(f"the system {name} has no DICOM address", fix="add `dicom: {address: host:port}` to it")
     end = Remote.model_validate(values["dicom"])
-    called = end.ae_title or values["ae_title"]
+    title = values["ae_title"]
+    stations = Timetable([values]).at(datetime.now(ZoneInfo(settings.site.timezone)))
+    called = end.ae_title or stations.turned_away(title) or title
     needs(called, f"the system {name} has no AE title", "add `ae_title:` to it")
     titles = (getattr(channel, "ae_title", "") for channel in settings.channels.values())
     return called, end, next((title for title in titles if title), "RADBRIDGE")

@@ -49,7 +49,7 @@ def deploy(
     from bridge.lint import findings_of
     from bridge.settings import load
 
-    _ask_somebody(yes, machine)
+    ask_somebody(yes, machine)
     on_disk = load(site_file(config))
     if any(finding.severity == "error" for finding in on_disk.findings):
         raise SettingsError([finding for finding in findings_of(on_disk) if finding.severity == "error"])
@@ -78,7 +78,7 @@ def rollback(
 
     The files on disk stay as they are; mend them, then `radbridge deploy`.
     """
-    _ask_somebody(yes, machine)
+    ask_somebody(yes, machine)
     with desk(config) as here:
         deployments = here.operations.deployments
         change = deployments.compare(deployments.older(revision, here.loaded.folder))
@@ -138,7 +138,7 @@ def diff(
         if machine:
             output.emit({"diff": text})
         elif text:
-            _coloured(text.splitlines())
+            coloured(text.splitlines())
         else:
             output.say("No differences.")
 
@@ -234,12 +234,13 @@ def _tell_shadow(report: Report, running: str, candidate: str, shown: list[Sampl
     for sample in shown:
         output.say(f"\nmessage {sample.message} to {sample.destination}", style="bold")
         before, after = (output.content(data).splitlines() for data in (sample.before, sample.after))
-        _coloured(list(unified_diff(before, after, "before", "after", lineterm="", n=1)))
+        coloured(list(unified_diff(before, after, "before", "after", lineterm="", n=1)))
     if signed:
         output.say(f"\nSigned off: revision {candidate}. Recorded with your name.", style="green")
 
 
-def _ask_somebody(yes: bool, machine: bool) -> None:
+def ask_somebody(yes: bool, machine: bool) -> None:
+    """Raises BridgeError where a question would have nobody to answer it."""
     needs(yes or (sys.stdin.isatty() and not machine), "nobody is there to be asked", "add --yes")
 
 
@@ -259,7 +260,7 @@ def _show(change: Change, machine: bool) -> None:
         return
     output.say(f"{change.former or 'nothing'} -> {change.revision}", style="bold")
     lines = change.diff.splitlines() if change.former else []
-    _coloured(lines[:SHOWN])
+    coloured(lines[:SHOWN])
     if len(lines) > SHOWN:
         output.say(f"... {len(lines) - SHOWN} more lines: `radbridge diff`")
     for what, names in (
@@ -305,7 +306,8 @@ def _state(one: Deployment, active: Deployment) -> str:
     return "runs" if one.number == active.number else ""
 
 
-def _coloured(lines: list[str]) -> None:
+def coloured(lines: list[str]) -> None:
+    """Lines of a difference for people."""
     for line in lines:
         style = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1]) if line[:3] not in ("+++", "---") else "bold"
         output.say(output.printable(line), style=style)

@@ -140,8 +140,9 @@ def _read(name: str) -> Iterator[Payload]:
 def as_segments(data: bytes) -> tuple[bytes, list[str]]:
     """File content with CR as segment ends, where an editor made line ends of them; and a remark if it was changed."""
     from bridge.codecs.formats import is_dicom
+    from bridge.codecs.performed_json import is_json
 
-    if b"\n" in data and not is_dicom(data) and (b"\r\n" in data or b"\r" not in data):
+    if b"\n" in data and not is_dicom(data) and not is_json(data) and (b"\r\n" in data or b"\r" not in data):
         return data.replace(b"\r\n", b"\r").replace(b"\n", b"\r"), ["line ends made segment ends (CR)"]
     return data, []
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,22 +13,25 @@ import typer
 from bridge.commands import output
 from bridge.commands.desk import Config, Json, desk, examples, needs, site_file
 from bridge.commands.journal import millis_since
+from bridge.commands.revisions import Why, Yes, ask_somebody, coloured, deploy
 from bridge.errors import BridgeError, NotFound, SettingsError
 
 if TYPE_CHECKING:
     from bridge.mapping.tables import Table, Tables
     from bridge.settings import Loaded
+    from bridge.store.unmapped import UnmappedCode
 
 group = typer.Typer(
-    help="Look at code tables, exchange them, see what they lack.",
+    help="Look at code tables, change and exchange them, see what they lack.",
     no_args_is_help=True,
     rich_markup_mode=None,
-    epilog=examples("radbridge table list", "radbridge table unmapped --since 30d --json"),
+    epilog=examples("radbridge table unmapped --since 30d", "radbridge table set modality MRT modality=MR"),
 )
 app = typer.Typer()
 app.add_typer(group, name="table")
 Name = Annotated[str, typer.Argument(metavar="TABLE", help="A table, by its name without folder and ending.")]
 Form = Literal["csv", "conceptmap"]
+LetRun = Annotated[bool, typer.Option("--deploy", help="Then let the files on disk run, as `radbridge deploy` does.")]
 
 
 def _read(config: Path | None) -> tuple[Loaded, Tables, dict[str, int]]:
@@ -221,6 +226,99 @@ def _imported(text: str, kind: str, name: str) -> tuple[Table, list[str]]:
 
 
 @group.command(
+    "set",
+    epilog=examples(
+        "radbridge table set modality MRT modality=MR",
+        "radbridge table set stations demo-hospital CT '*' '*' ae_titles=CT2 --deploy --why 'CT1 is gone'",
+    ),
+)
+def set_(
+    name: Name,
+    words: Annotated[
+        list[str], typer.Argument(metavar="KEY... COLUMN=VALUE...", help="A key for each key column, then values.")
+    ],
+    let_run: LetRun = False,
+    why: Why = "",
+    yes: Yes = False,
+    config: Config = None,
+    machine: Json = False,
+) -> None:
+    """Set values in the row of a key, or add the row.
+
+    In the table's CSV file, of which nothing else changes; and not at all if a file would have errors with it, or a
+    case would not hold. --json: what changed, or with --deploy what that says.
+    """
+    from bridge.mapping.rows import with_row
+
+    def change(text: str, table: Table, keys: int) -> str:
+        values = dict(word.partition("=")[::2] for word in words[keys:])
+        return with_row(text, table, words[:keys], values)
+
+    _change(name, words, change, config, machine, (why, yes) if let_run else None)
+
+
+@group.command(
+    epilog=examples("radbridge table remove modality MRT", "radbridge table remove sex X --deploy --yes --json")
+)
+def remove(
+    name: Name,
+    words: Annotated[list[str], typer.Argument(metavar="KEY...", help="A key for each key column.")],
+    let_run: LetRun = False,
+    why: Why = "",
+    yes: Yes = False,
+    config: Config = None,
+    machine: Json = False,
+) -> None:
+    """Take the row of a key out.
+
+    Not if a file would have errors without it, or a case would not hold.
+    """
+    from bridge.mapping.rows import without_row
+
+    def change(text: str, table: Table, keys: int) -> str:
+        needs(len(words) == keys, f"{len(words)} keys instead of {keys}", "give the keys alone")
+        return without_row(text, table, words)
+
+    _change(name, words, change, config, machine, (why, yes) if let_run else None)
+
+
+def _change(
+    name: str,
+    words: list[str],
+    change: Callable[[str, Table, int], str],
+    config: Path | None,
+    machine: bool,
+    run: tuple[str, bool] | None,
+) -> None:
+    """Write what ``change`` makes of a table's file, if all files would hold; ``run``: reason, and not to ask."""
+    from bridge.engine.deployments import check, unified
+    from bridge.settings import from_files
+
+    if run:
+        ask_somebody(run[1], machine)
+    loaded, tables, used = _read(config)
+    table = _table(name, tables)
+    keys, file = used.get(name, 1), f"mappings/{table.file}"
+    needs(table.file.endswith(".csv"), f"{file} is a ConceptMap", "edit the file, or export and import it as CSV")
+    needs(len(words) >= keys, f"{name} has the keys {', '.join(table.columns[:keys])}", "write one for each, in this "
+          "sequence; '*' is any, '' is none")  # fmt: skip
+    path = loaded.config.mappings / table.file
+    before = path.read_bytes().decode()
+    after = change(before, table, keys)
+    faults = check(from_files({**loaded.files, file: after.removeprefix("\ufeff")}, loaded.folder))
+    if faults:
+        raise SettingsError(faults)
+    path.write_bytes(after.encode())
+    difference = unified({file: before}, {file: after})
+    if not machine:
+        coloured(difference.splitlines() or [f"{file} says so already."])
+    elif run is None:
+        output.emit({"file": file, "changed": before != after, "diff": difference})
+    if run:
+        deploy(why=run[0], yes=run[1], config=config, machine=machine)
+
+
+@group.command(
     epilog=examples("radbridge table unmapped", "radbridge table unmapped --since 30d --table modality --json")
 )
 def unmapped(
@@ -231,16 +329,19 @@ def unmapped(
 ) -> None:
     """List the codes that no table has.
 
-    How often each came, and what was done with it. Codes of the patient's own segments, and what is too long for a
-    code, are counted without being kept.
+    How often each came, what was done with it, and the command that adds a row. Codes of the patient's own segments,
+    and what is too long for a code, are counted without being kept.
     """
-    from bridge.store.unmapped import UnmappedCode, unmapped_codes
+    from bridge.mapping import compile_all
+    from bridge.store.unmapped import unmapped_codes
 
     with desk(config) as here:
         start = millis_since(since, here.zone)
         found: list[UnmappedCode] = here.store.read(lambda connection: unmapped_codes(connection, start, table))
+        tables = compile_all(here.loaded.mapping_files).tables
+        mend = [_mend(one, tables) for one in found]
         if machine:
-            output.emit([asdict(one) for one in found])
+            output.emit([{**asdict(one), "mend": command} for one, command in zip(found, mend, strict=True)])
             return
         if not found:
             output.say(f"Every code had a row since {output.at(start, here.zone)}.")
@@ -253,3 +354,15 @@ def unmapped(
                 for one in found
             ),
         )  # fmt: skip
+        output.say()
+        for command in filter(None, mend):
+            output.say(output.printable(command), style="dim")
+
+
+def _mend(one: UnmappedCode, tables: Tables) -> str:
+    """The command that gives a code its row, but for the value; empty where the code is not kept, or it takes more."""
+    table, keys = tables.get(one.table), one.code.split("|")
+    if table is None or not table.file.endswith(".csv") or not one.code or len(keys) != one.columns.count(",") + 1:
+        return ""
+    values = [f"{column}=..." for column in table.columns[len(keys) :]]
+    return shlex.join(["radbridge", "table", "set", table.name, *keys, *values])

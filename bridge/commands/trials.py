@@ -14,17 +14,27 @@ app = typer.Typer()
 
 @app.command(
     epilog=examples(
-        "radbridge bench", "radbridge bench --connections 1,32 --messages 2000,12000 --json", "radbridge bench codec"
+        "radbridge bench",
+        "radbridge bench --connections 1,32 --messages 2000,12000 --json",
+        "radbridge bench codec",
+        "radbridge bench fhir --resources 1000000",
     )
 )
 def bench(
-    subject: Annotated[str, typer.Argument(metavar="[SUBJECT]", help="flow, codec, mapping or worklist.")] = "flow",
+    subject: Annotated[
+        str, typer.Argument(metavar="[SUBJECT]", help="flow, codec, mapping, worklist or fhir.")
+    ] = "flow",
     connections: Annotated[
         str, typer.Option(metavar="LIST", help="How many senders at once, one run each.")
     ] = "1,8,32",
     messages: Annotated[
-        str, typer.Option(metavar="LIST", help="How many messages each run sends.")
-    ] = "2000,6000,12000",
+        str, typer.Option(metavar="LIST", help="How many messages each run sends; flow: 2000,6000,12000.")
+    ] = "",
+    resources: Annotated[int, typer.Option(min=100, help="fhir: how many are read from.")] = 20_000,
+    repeats: Annotated[int, typer.Option(min=2, help="fhir: how often each kind of read is asked.")] = 200,
+    database: Annotated[
+        str, typer.Option(metavar="URL", help="fhir: an empty PostgreSQL database for them, instead of SQLite.")
+    ] = "",
     machine: Json = False,
 ) -> None:
     """Measure this machine.
@@ -41,13 +51,26 @@ def bench(
         worklist: whole queries of a scanner (DCMTK findscu), beside DCMTK's own worklist server on the same items. Exit
     code 1 if an answer is not complete.
 
+        fhir: the FHIR facade: transactions in and out, orders by HL7, reads and searches, beside FastAPI that returns
+    the same bytes. Exit code 1 if anything was refused, lost or not found.
+
         No figure makes it fail.
     """
-    from bridge.bench import run_bench
+    from bridge.bench import MESSAGES, run_bench
 
-    levels, counts = _numbers("--connections", connections), _numbers("--messages", messages)
+    levels = _numbers("--connections", connections)
+    counts = _numbers("--messages", messages) if messages else list(MESSAGES.get(subject, MESSAGES["flow"]))
     needs(len(levels) == len(counts), "--connections and --messages differ in length", "as many numbers in both")
-    raise typer.Exit(run_bench(json=machine, subject=subject, connections=levels, messages=counts))
+    code = run_bench(
+        json=machine,
+        subject=subject,
+        connections=levels,
+        messages=counts,
+        resources=resources,
+        repeats=repeats,
+        database=database,
+    )
+    raise typer.Exit(code)
 
 
 def _numbers(option: str, text: str) -> list[int]:

@@ -147,8 +147,8 @@ def ingredients(plan: Plan, name: str) -> tuple[Any, ...]:
 
 def receives(kind: str, roles: frozenset[str]) -> bool:
     """Whether a node with these roles receives over channels of this type."""
-    direction = channel_type(kind).direction
-    return direction != "out" and ("dicom" if direction == "both" else "receive") in roles
+    found = channel_type(kind)
+    return found.direction != "out" and found.role in roles
 
 
 def _behind(door: asyncio.Event, receive: Receive) -> Receive:

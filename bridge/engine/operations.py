@@ -11,11 +11,12 @@ from bridge.codecs.dicom_match import Key, parse_tests
 from bridge.codecs.dicom_query import Query, restriction
 from bridge.codecs.formats import FORMATS
 from bridge.codecs.hl7v2 import parse
+from bridge.engine import references
 from bridge.engine.deployments import Deployments
 from bridge.engine.identities import Identities
 from bridge.engine.plan import Plan
 from bridge.errors import BridgeError, NotFound
-from bridge.message import Delivery, DeliveryStatus, Header, new_id
+from bridge.message import Delivery, DeliveryStatus, new_id
 from bridge.model import StepStatus
 from bridge.store import identity
 from bridge.store.search import MessageFilter
@@ -183,9 +184,12 @@ class Operations:
         ]
 
     def _delivery(self, row: dict[str, Any], route: str, destination: str, mapping: str) -> Delivery:
-        header: Header = FORMATS[row["format"]].read(row["raw"], row["charset"]).header
+        parsed: Any = FORMATS[row["format"]].read(row["raw"], row["charset"])
+        known = references.known(self._store.fhir, parsed)
+        header = references.settled(parsed.header, parsed, known, self._plan().context["site"])
         now = time.time_ns() // 1_000_000
         delivery = self._plan().delivery(row["id"], row["day"], header, route, destination, mapping, now)
+        delivery.context |= references.context(parsed, known, row["id"]) if mapping else {}
         identity.tell(delivery, header.patients, self._store.survivors(header.patients) if header.patients else {})
         return delivery
 

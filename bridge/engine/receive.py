@@ -18,7 +18,7 @@ import structlog
 
 from bridge.codecs.adt import IdentityEvent, identity_event
 from bridge.codecs.formats import FORMATS
-from bridge.engine import metrics
+from bridge.engine import metrics, references
 from bridge.engine.plan import Plan
 from bridge.engine.relay import Relay
 from bridge.engine.turns import Turns
@@ -102,14 +102,18 @@ class Receiver:
                 kind="processing_id",
             )
         FORMATS[settings.format].check(parsed)
-        return await validated(parsed, raw, plan, settings, self._workers)
+        header = await validated(parsed, raw, plan, settings, self._workers)
+        known = await references.asked(self._store.fhir, parsed, back=False)
+        return references.settled(header, parsed, known, plan.context["site"])
 
     async def _try_render(self, plan: Plan, deliveries: list[Delivery], parsed: Any, message: Message) -> None:
         """Raises what would go wrong later, but for what only a person of ours can mend."""
+        context = references.context(parsed, await references.asked(self._store.fhir, parsed), message.id)
         for delivery in deliveries:
             if delivery.mapping:
                 with suppress(Parked):
-                    await self._workers.render(plan, delivery.mapping, parsed, message.raw, message.header.charset, {})
+                    charset = message.header.charset
+                    await self._workers.render(plan, delivery.mapping, parsed, message.raw, charset, context)
 
     async def _unrouted(
         self, message: Message, parsed: Any, plan: Plan, settings: SourceSettings, event: IdentityEvent | None

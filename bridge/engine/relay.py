@@ -92,7 +92,7 @@ class Relay:
         try:
             back = relayed(parse(answer.body), acceptance.parsed, parse(outgoing.data))
             if question.answer:
-                back = (await self._rendered(plan, question.answer, parse(back))).data
+                back = (await self._rendered(plan, question.answer, parse(back), asked)).data
         except BridgeError as error:
             raise BridgeError(f"the answer of {question.destination} cannot be passed on: {error}") from error
         return back, read_ack(answer.body).code
@@ -102,11 +102,16 @@ class Relay:
         message, charset = acceptance.message, acceptance.message.header.charset
         if not question.mapping:
             return Outgoing(message.raw, asked.delivery, message.header.control_id, charset=charset)
-        made = await self._rendered(plan, question.mapping, acceptance.parsed)
+        made = await self._rendered(plan, question.mapping, acceptance.parsed, asked)
         return Outgoing(made.data, asked.delivery, made.control_id, charset=charset)
 
-    async def _rendered(self, plan: Plan, mapping: str, parsed: Hl7Message) -> Rendered:
-        rendered = await self._workers.render(plan, mapping, parsed, parsed.raw, parsed.charset, {})
+    async def _rendered(self, plan: Plan, mapping: str, parsed: Hl7Message, asked: Asked) -> Rendered:
+        try:
+            rendered = await self._workers.render(plan, mapping, parsed, parsed.raw, parsed.charset, {})
+        except MappingError as error:
+            asked.unmapped += error.unmapped
+            raise
+        asked.unmapped += rendered.unmapped
         if rendered.format != "hl7v2":
             raise MappingError(f"the mapping {mapping} makes no HL7 message", fix="use one with `target: hl7v2`")
         return rendered

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 
 from bridge.codecs.formats import FORMATS
+from bridge.engine import references
 from bridge.engine.lane import Entry
 from bridge.engine.plan import Plan
 from bridge.engine.workers import Workers
@@ -73,19 +73,26 @@ class Renderer:
             raise
 
     async def _look_up(self, entries: list[Entry]) -> None:
-        """Tell each that is about to be rendered which of its patients' identifiers were merged away by now."""
+        """Tell each that is about to be rendered what its message refers to, and which of its patients' identifiers
+        were merged away by now."""
         patients: dict[str, tuple[str, ...]] = {}
-        waiting = [entry for entry in entries if entry.owed.delivery.mapping and not entry.owed.fresh]
-        waiting = [entry for entry in waiting if entry.owed.delivery.payload is None]
+        waiting = [entry for entry in entries if entry.owed.delivery.mapping and entry.owed.delivery.payload is None]
+        waiting = [entry for entry in waiting if not entry.owed.fresh or entry.owed.format == "fhir"]
         for entry in waiting:
-            with suppress(BridgeError):
-                parsed = FORMATS[entry.owed.format].read(entry.owed.raw, entry.owed.charset)
-                entry.owed = replace(entry.owed, parsed=parsed)
-                patients[entry.owed.delivery.id] = parsed.header.patients
+            owed, delivery = entry.owed, entry.owed.delivery
+            try:
+                parsed = owed.parsed or FORMATS[owed.format].read(owed.raw, owed.charset)
+                site = self._plans(delivery.revision).context.get("site", {})
+            except BridgeError:  # told when it is rendered
+                continue
+            entry.owed = replace(owed, parsed=parsed)
+            known = await references.asked(self._store.fhir, parsed)
+            patients[delivery.id] = references.settled(parsed.header, parsed, known, site).patients
+            delivery.context = {**delivery.context, **references.context(parsed, known, delivery.message)}
         named = {name for names in patients.values() for name in names}
-        known = await asyncio.to_thread(self._store.survivors, named) if named else {}
+        survivors = await asyncio.to_thread(self._store.survivors, named) if named else {}
         for entry in waiting:
-            identity.tell(entry.owed.delivery, patients.get(entry.owed.delivery.id, ()), known)
+            identity.tell(entry.owed.delivery, patients.get(entry.owed.delivery.id, ()), survivors)
 
     async def _render(self, entry: Entry) -> tuple[Unmapped, ...]:
         """Fill an entry; the codes on the way that no table has."""
@@ -95,7 +102,7 @@ class Renderer:
         entry.format = target
         if delivery.payload is not None:
             entry.rendered = delivery.payload
-            if target in FORMATS:
+            if target == "hl7v2":
                 entry.control_id = FORMATS[target].read(delivery.payload, owed.charset).header.control_id
             return ()
         parsed = owed.parsed or FORMATS[owed.format].read(owed.raw, owed.charset)

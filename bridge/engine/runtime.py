@@ -21,6 +21,7 @@ from bridge.engine.receive import Receiver
 from bridge.engine.relay import Relay
 from bridge.engine.reload import Reload
 from bridge.engine.render import Renderer
+from bridge.engine.state import StoredState
 from bridge.engine.turns import Turns
 from bridge.engine.workers import Workers
 from bridge.errors import BridgeError, NotFound, Permanent, SettingsError, StoreUnavailable
@@ -54,6 +55,8 @@ class Runtime:
         self.ends = Ends(roles, self._build, self._receive)
         self.relay = Relay(store, self.workers, self.ends.__getitem__)
         alone = store.database.embedded if alone is None else alone
+        self._rival = "" if alone else self.owner
+        """By what name it takes the channels' turns; empty where no other node can."""
         renderer = Renderer(store, self.plan_of, self.workers)
         self._lanes = Owner(self.owner, store, renderer, alone=alone, heard=self._listen)
         self._reload = Reload(self)
@@ -165,8 +168,11 @@ class Runtime:
     def _build(self, plan: Plan, name: str) -> Any:
         settings, system, systems, site, answered = ingredients(plan, name)
         answers = self.receiver(name) if answered else None
-        worklist = self.store.worklist
-        services = Services(name, site, worklist=worklist, system=system, systems=systems, answers=answers)
+        kept = self.store
+        store = {"worklist": kept.worklist, "fhir": kept.fhir, "subscriptions": kept.subscriptions, "trail": kept.trail}
+        state = StoredState(self.store, name, self._rival)
+        found: dict[str, Any] = {**store, "system": system, "systems": systems}
+        services = Services(name, site, **found, answers=answers, state=state, work=self.workers.run)
         return channel_type(settings.type).build(settings, services)
 
     def _receive(self, plan: Plan, name: str) -> Receive:
@@ -229,4 +235,13 @@ class Runtime:
         metrics.COMMITS.set(self.store.commits)
         metrics.QUEUED.set(self.store.waiting)
         metrics.UNFETCHED.set(self.store.worklist.count_unfetched())
+        self._count_subscriptions()
         metrics.QUESTIONS.set(self.store.read(identity_desk.open_questions))
+
+    def _count_subscriptions(self) -> None:
+        counted = self.store.subscriptions.counted()
+        metrics.SUBSCRIPTIONS.clear()
+        metrics.UNTOLD.clear()
+        for channel, status, number, waiting in counted:
+            metrics.SUBSCRIPTIONS.labels(channel, status).set(number)
+            metrics.UNTOLD.labels(channel).inc(0 if status == "off" else waiting)

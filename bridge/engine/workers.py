@@ -31,7 +31,7 @@ class Workers:
 
     async def structure_faults(self, raw: bytes, charset: str) -> list[BridgeError]:
         """What is wrong with an HL7 v2 message by the structures and data types of its version."""
-        found = await self._run(_validate, raw, charset)
+        found = await self.run(_validate, raw, charset)
         return [CodecError(one["what"], at=one["at"], fix=one["fix"], kind=one["kind"]) for one in found]
 
     async def render(
@@ -41,10 +41,11 @@ class Workers:
         if plan.mapping(mapping).target not in HEAVY_TARGETS:
             return plan.render(mapping, parsed, context)
         full = {**plan.context, **context}
-        rendered: Rendered = await self._run(_render, plan.revision, dict(plan.files), mapping, raw, charset, full)
+        rendered: Rendered = await self.run(_render, plan.revision, dict(plan.files), mapping, raw, charset, full)
         return rendered
 
-    async def _run(self, function: Any, *arguments: Any) -> Any:
+    async def run(self, function: Any, *arguments: Any) -> Any:
+        """What a function of a module makes of its arguments, in a worker. Raises Temporary if that one ended."""
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self._size, mp_context=context, initializer=_end_with_the_engine)

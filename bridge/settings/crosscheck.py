@@ -9,7 +9,9 @@ from typing import Any
 
 from bridge.errors import Finding
 from bridge.ports import AnsweringSettings, ChannelSettings, HostPort, SourceSettings, channel_type
+from bridge.settings.facades import check_facades, serves_clients
 from bridge.settings.model import Config, Route
+from bridge.settings.transfers import check_transfers
 from bridge.yamlfile import Path_, YamlFile, suggest
 
 _PROFILE = re.compile(r"^profile:", re.MULTILINE)
@@ -42,10 +44,12 @@ def cross_check(
     used = {name for route in config.routes.values() for name in _named(route)}
     used |= {getattr(channel, "application_ack", "same") for channel in config.channels.values()}
     for name in config.channels:
-        if name not in used:
+        if name not in used and not serves_clients(config.channels[name]):
             fix = "name it in a route, or remove it"
             findings.append(file.finding(("channels", name), f"no route uses the channel `{name}`", fix, "warning"))
     findings += _ports(config, file)
+    findings += check_transfers(config, file)
+    findings += check_facades(config, file)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, SerializeAsAny
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NaiveDatetime,
+    SecretStr,
+    SerializeAsAny,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from bridge.ports import Address, ChannelSettings, Duration, HostPort, LocalPath, Names
@@ -53,6 +63,23 @@ class Site(_Block):
     """Identifier system (a URI, or urn:oid:...) of each assigning authority, for FHIR."""
 
 
+class Transfer(_Block):
+    """A planned change of a station: from a moment on it has another AE title, or is at another site."""
+
+    at: NaiveDatetime
+    """When, by the site's clock, such as 2026-12-01T06:00."""
+    ae_title: str = Field(default="", max_length=16, pattern=r"^[^\\\x00-\x1f]*$")
+    """Its AE title from then on; empty: as before. Steps scheduled under any other title of its are found under it."""
+    site: str = ""
+    """The institution (InstitutionName) that its steps carry from then on; empty: as before."""
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Transfer:
+        if not (self.ae_title or self.site):
+            raise ValueError("write what changes: `ae_title:`, `site:` or both")
+        return self
+
+
 class System(BaseModel):
     """One system at the site, its adapter profile's settings merged underneath; further settings are free."""
 
@@ -61,11 +88,13 @@ class System(BaseModel):
     """The profile of this kind of system: the name of a file in the adapters folder."""
     ae_title: str = Field(default="", max_length=16, pattern=r"^[^\\\x00-\x1f]*$")
     """The system's DICOM application entity title."""
+    transfers: tuple[Transfer, ...] = ()
+    """Planned changes of a modality's AE title or site, the earliest first."""
 
     @property
     def values(self) -> dict[str, Any]:
         """All settings, as channels and mappings see them."""
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json", exclude=None if self.transfers else {"transfers"})
 
 
 class Fact(_Block):

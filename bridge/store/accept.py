@@ -36,7 +36,7 @@ class Acceptance:
     parsed: Any = field(default=None, repr=False)
     """The message as it was read, for who takes it over in memory."""
     unmapped: Sequence[Unmapped] = ()
-    """Codes without a row for which it was refused."""
+    """Codes without a row: it was refused for the last of them, or is a question that met them."""
     own: tuple[Delivery, Apply] | None = field(default=None, repr=False)
     """What it does to its channel's own projection at once: for the journal, and as a function."""
 

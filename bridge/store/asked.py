@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, insert, select
 
 from bridge.message import Delivery, DeliveryStatus, Message
+from bridge.model import Unmapped
 from bridge.store import schema as t
 from bridge.store.accept import Accept, Acceptance, Accepted, receipt_scope
 from bridge.store.finish import log_row
@@ -21,6 +22,8 @@ class Asked:
     sent: bytes = b""
     answer: str = ""
     """The destination's, in short and without content; empty when there is none."""
+    unmapped: list[Unmapped] = field(default_factory=list)
+    """The codes that a table has no row for, met on the way there or back."""
 
     @property
     def status(self) -> DeliveryStatus:
@@ -34,6 +37,7 @@ def keep(tx: Connection, acceptance: Acceptance, asked: Asked) -> Accepted:
     node was first with the same message.
     """
     accepted: Accepted
+    acceptance.unmapped = asked.unmapped
     (accepted,) = _ACCEPT.run(tx, [acceptance])
     log, delivery = t.delivery_log, asked.delivery
     known = select(log.c.id).where(log.c.day == delivery.day, log.c.id == delivery.id)

@@ -96,7 +96,8 @@ class Finished:
 class FinishStep:
     """Items: Finish; results: Finished, or the BridgeError that a projection or the fence raised."""
 
-    order = 30
+    order = 5
+    """Before Accept: what a projection locks is locked before the counters of positions, by every node."""
 
     def run(self, tx: Connection, items: Sequence[Finish]) -> list[Any]:
         epochs = _epochs(tx, {item.delivery.destination for item in items})

@@ -14,7 +14,7 @@ from bridge.store.database import Database
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0001_preview2"
+HEAD = "0001_preview3"
 """The newest revision in ``migrations/versions``; a test keeps it true."""
 
 

@@ -227,7 +227,8 @@ audit = Table(
     Column("action", String(64), nullable=False),
     Column("subject", String(255), nullable=False),
     Column("detail", Text, nullable=False),
-    Index(None, "subject"),
+    Index(None, "subject", "id"),
+    Index(None, "actor", "id"),
 )
 
 meta = Table("meta", metadata, Column("key", NAME, primary_key=True), Column("value", Text, nullable=False))

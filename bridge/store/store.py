@@ -13,11 +13,14 @@ from sqlalchemy.exc import DBAPIError
 from bridge.errors import NotFound, StoreUnavailable
 from bridge.message import Delivery
 from bridge.model import Unmapped
-from bridge.store import identity, identity_desk, leases, migrate, mpps, replay, retention, search, unmapped
+from bridge.store import identity, identity_desk, leases, migrate, mpps, replay, retention, search, state, unmapped
 from bridge.store import schema as t
 from bridge.store.accept import Accept, Acceptance, Accepted, ensure_destinations
+from bridge.store.audit import Trail
 from bridge.store.database import Database
 from bridge.store.deliveries import Front, LaneState, Owed, claim, lane_states
+from bridge.store.fhir import FhirStore
+from bridge.store.fhir_subscriptions import Subscriptions, forget_events
 from bridge.store.finish import Finish, Finished, FinishStep, Freeze, Frozen
 from bridge.store.worklist import Worklist
 from bridge.store.writer import CALL, QUEUE, Writer
@@ -45,6 +48,9 @@ class Store:
         if self._checkpointer:
             self._checkpointer.start()
         self.worklist = Worklist(self.database.reader, self.write)
+        self.fhir = FhirStore(self.database.reader)
+        self.subscriptions = Subscriptions(self.fhir, self.write)
+        self.trail = Trail(self.read, self.write)
 
     # the main path
 
@@ -85,6 +91,20 @@ class Store:
             CALL, lambda tx: leases.take(tx, owner, destinations, alone=alone)
         )
         return held
+
+    async def channel_state(self, channel: str, keys: Collection[str]) -> dict[str, Any]:
+        """See :func:`bridge.store.state.get`."""
+        found: dict[str, Any] = await asyncio.to_thread(self.read, lambda c: state.get(c, channel, keys))
+        return found
+
+    async def keep_channel_state(self, channel: str, values: Mapping[str, Any], keep: float | None) -> None:
+        """See :func:`bridge.store.state.put`; returns once synced."""
+        await self._writer.submit(CALL, lambda tx: state.put(tx, channel, values, keep))
+
+    async def channel_turn(self, channel: str, owner: str, seconds: float) -> bool:
+        """See :func:`bridge.store.state.take_turn`."""
+        mine: bool = await self._writer.submit(CALL, lambda tx: state.take_turn(tx, channel, owner, seconds))
+        return mine
 
     # rare writes, from any thread
 
@@ -144,10 +164,12 @@ class Store:
         now = retention.now_millis()
         self.write(lambda tx: retention.ensure_partitions(tx, retention.day_of(now)))
         self.write(lambda tx: mpps.forget(tx, now - keep_days * 86_400_000))
+        self.write(lambda tx: forget_events(tx, now - keep_days * 86_400_000))
         while self.write(lambda tx: retention.trim_receipts(tx, now - receipt_window_ms)) == retention.CHUNK:
             pass
         oldest = retention.day_of(now - keep_days * 86_400_000)
         self.write(lambda tx: unmapped.forget(tx, oldest))
+        self.write(state.forget)
         while self.write(lambda tx: retention.drop_before(tx, oldest)) >= retention.CHUNK:
             pass
 

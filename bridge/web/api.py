@@ -17,9 +17,9 @@ from bridge import __version__
 from bridge.engine.operations import ReplayRequest
 from bridge.errors import BridgeError, NotFound
 from bridge.lint import findings_of
-from bridge.ports import Inbound, Pinging, SourceSettings
+from bridge.ports import Effective, Inbound, Pinging, SourceSettings
 from bridge.store.search import MessageFilter
-from bridge.web import health, identity, quality, revisions, schemas, unmapped
+from bridge.web import health, identity, quality, revisions, schemas, shadow, unmapped
 from bridge.web.node import Node
 
 ACTOR = "api"
@@ -53,6 +53,7 @@ def make_api(node: Node) -> FastAPI:
         redoc_url=None,
     )
     api.state.node = node
+    api.state.shadow = shadow.Runs()
     api.include_router(router)
     api.include_router(health.router)
     api.add_exception_handler(BridgeError, _tell)
@@ -81,6 +82,7 @@ router = APIRouter(prefix="/api", dependencies=[Depends(_with_token)], responses
 router.include_router(identity.router)
 router.include_router(quality.router)
 router.include_router(revisions.router)
+router.include_router(shadow.router)
 router.include_router(unmapped.router)
 
 
@@ -217,7 +219,9 @@ async def receive(node: Running, name: str, request: Request) -> Response:
                 kind="overload", what="the message is too large", fix=f"send {LARGEST} bytes at most"
             )
             return JSONResponse(too_large.model_dump(), 413, {"connection": "close"})
-    reply = await node.runtime.receiver(name)(Inbound(bytes(data), ACTOR))
+    end = node.runtime.ends.made.get(name)
+    effect = end.effect(bytes(data)) if isinstance(end, Effective) else None
+    reply = await node.runtime.receiver(name)(Inbound(bytes(data), ACTOR, effect))
     answer = schemas.as_text(reply.body)
     if reply.error:
         refused = schemas.NotReceived(**reply.error.as_dict(), message=reply.message, answer=answer)

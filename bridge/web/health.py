@@ -10,8 +10,8 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from bridge import __version__
+from bridge.engine.ends import receives
 from bridge.errors import BridgeError, StoreUnavailable
-from bridge.ports import channel_type
 from bridge.web import page, schemas
 from bridge.web.node import Node
 
@@ -65,14 +65,9 @@ def readiness(node: Node) -> schemas.Ready:
     except BridgeError as error:
         reasons.append(schemas.Problem.of(error))
     for name, settings in node.runtime.plan.config.channels.items():
-        if _receives_here(node, settings.type) and name not in node.runtime.sources:
+        if receives(settings.type, node.runtime.roles) and name not in node.runtime.sources:
             reasons.append(schemas.Problem(kind="unavailable", what="the channel does not listen", at=name))
     return schemas.Ready(ready=not reasons, reasons=reasons)
-
-
-def _receives_here(node: Node, kind: str) -> bool:
-    direction = channel_type(kind).direction
-    return direction != "out" and ("dicom" if direction == "both" else "receive") in node.runtime.roles
 
 
 def status_of(node: Node) -> schemas.Status:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from bridge.ports import Mounted
 from bridge.web.node import Node
 
 if TYPE_CHECKING:
     from bridge.asgi import AsgiServer
+    from bridge.engine.runtime import Runtime
 
 
 class WebServer:
@@ -36,4 +38,23 @@ class WebServer:
         from bridge.asgi import AsgiServer
         from bridge.web.api import make_api
 
-        return AsgiServer(make_api(self._node), self._node.loaded.config.web.listen, grace=3)
+        application = Mounting(make_api(self._node), self._node.runtime)
+        return AsgiServer(application, self._node.loaded.config.web.listen, grace=3, websockets=True)
+
+
+class Mounting:
+    """Serves ``application``, and under their own paths the channels that have no address of their own: always those
+    that run now, for a deploy replaces them."""
+
+    def __init__(self, application: Any, runtime: Runtime) -> None:
+        self._application, self._runtime = application, runtime
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        path = scope.get("path", "")
+        for source in self._runtime.sources.values():
+            mount = source.mount if isinstance(source, Mounted) else ""
+            if mount and (path == mount or path.startswith(f"{mount}/")):
+                assert isinstance(source, Mounted)
+                await source.application({**scope, "root_path": mount}, receive, send)
+                return
+        await self._application(scope, receive, send)

@@ -7,6 +7,7 @@ import json
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +17,37 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import ModalityPerformedProcedureStep  # type: ignore[attr-defined]
 
 from bridge.asgi import AsgiServer
+from bridge.codecs.dicom_file import to_file
 from bridge.codecs.performed import Event, decode_event, encode_event
-from bridge.ports import HostPort
+from bridge.ports import HostPort, Services
+from bridge.state import MemoryState
+from tests.rigs.ends import SERVICES
+from tests.rigs.fhir_search import SearchServer, task
 from tests.rigs.performed import created, dataset
 from tests.rigs.processes import free_port
-from tests.rigs.worklist import encoded
+from tests.rigs.worklist import attributes, encoded
 
 ORDER = b'MSH|^~\\&|RIS|A|B|C|20240301||ORM^O01|c1|P|2.5\rPID|1||1||M\xfcller^Test\rZZZ|\\X0D\\||""\r'
 """Bytes of every kind that must arrive as they are: not UTF-8, escapes, trailing and empty fields."""
 
 
 class Sender:
-    """What hands messages to an inbound channel. ``brings`` is False where the channel brings none."""
+    """What hands messages to an inbound channel. ``brings`` is False where the channel brings none, ``answers`` where
+    nobody is told that a message was refused."""
 
     brings = True
     listens = True
+    answers = True
+    services = SERVICES
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.port = folder, free_port()
 
     def settings(self) -> dict[str, Any]:
         return {"listen": f"127.0.0.1:{self.port}"}
+
+    def message(self, number: int = 1) -> bytes:
+        return ORDER.replace(b"|c1|", b"|c%d|" % number)
 
     async def hand_over(self, data: bytes) -> bool:
         """Send a message, wait for the answer: did it say that the message is accepted?"""
@@ -101,8 +112,93 @@ class FileSender(Sender):
         return self.folder.exists()
 
 
+class WorklistFileSender(FileSender):
+    """Another worklist server's folder: its files stay. What was taken stands in the state."""
+
+    answers = False
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.services = Services("under-test", SERVICES.site, state=MemoryState())
+
+    def message(self, number: int = 1) -> bytes:
+        return to_file(attributes(number))
+
+    async def hand_over(self, data: bytes) -> bool:
+        name = f"{blake2b(data).hexdigest()[:20]}.wl"
+        (self.folder / f".{name}").write_bytes(data)
+        (self.folder / f".{name}").rename(self.folder / name)
+        while True:
+            shards = await self.services.state.get([str(number) for number in range(64)])
+            if any("digest" in shard.get(name, {}) for shard in shards.values()):
+                return True
+            await asyncio.sleep(0.01)
+
+    async def junk(self, data: bytes) -> None:
+        (self.folder / "junk.wl").write_bytes(data)
+
+
 class ModalitySender(Sender):
     brings = False
+
+
+class NoResources:
+    """A FHIR projection in which nothing is done."""
+
+    def at(self, zone: Any) -> NoResources:
+        return self
+
+    def write(self, tx: Any, interactions: list[Any], *, message: str, at: int, sight: Any) -> list[Any]:
+        return []
+
+
+class FhirClient(Sender):
+    """Posts transactions of no entries."""
+
+    services = Services("under-test", SERVICES.site, fhir=NoResources())
+
+    def message(self, number: int = 1) -> bytes:
+        return b'{"resourceType" : "Bundle", "id":"c%d","type":"transaction"}' % number
+
+    async def hand_over(self, data: bytes) -> bool:
+        headers = {"content-type": "application/fhir+json"}
+        async with httpx.AsyncClient(trust_env=False, timeout=60, headers=headers) as client:
+            return (await client.post(f"http://127.0.0.1:{self.port}/fhir", content=data)).is_success
+
+
+class FhirSearchSender(Sender):
+    """A FHIR server that can only be asked. What was taken of it stands in the channel's state."""
+
+    listens = answers = False
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.services = Services("under-test", SERVICES.site, state=MemoryState())
+        self._server = SearchServer()
+
+    def settings(self) -> dict[str, Any]:
+        since = {"since": "2026-01-01T00:00:00Z", "interval": "10ms"}
+        return {"base_url": self._server.base_url, "search": "Task", **since}
+
+    def message(self, number: int = 1) -> bytes:
+        return task(f"t{number}", f"00.{number:03}")
+
+    async def hand_over(self, data: bytes) -> bool:
+        self._server.put(data)
+        await self._server.open()
+        name = f"Task/{json.loads(data)['id']}"
+        while name not in (await self.services.state.get(["cursor:Task"])).get("cursor:Task", {}).get("seen", {}):
+            await asyncio.sleep(0.01)
+        return True
+
+    async def junk(self, data: bytes) -> None:
+        self._server.junk.append(data)
+        await self._server.open()
+        while self._server.junk:
+            await asyncio.sleep(0.01)
+
+    async def reachable(self) -> bool:
+        return True
 
 
 class Receiver(ABC):
@@ -293,7 +389,10 @@ SENDERS: dict[str, type[Sender]] = {
     "http-in": HttpSender,
     "file-in": FileSender,
     "dicom-worklist": ModalitySender,
+    "fhir-server": FhirClient,
     "dicom-mpps-in": ModalitySender,
+    "fhir-in": FhirSearchSender,
+    "worklist-files": WorklistFileSender,
 }
 RECEIVERS: dict[str, type[Receiver]] = {
     "mllp-out": MllpReceiver,

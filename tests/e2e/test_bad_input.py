@@ -308,7 +308,7 @@ async def test_a_full_disk_is_answered_ar_and_nothing_acknowledged_is_lost(tmp_p
             for _ in range(20):
                 assert await send() == "AA"
 
-            # When the disk is full, messages are answered AR once no room is left, also none that a checkpoint could free
+            # When the disk is full, messages are answered AR once there is no room, also none that a checkpoint frees
             disk.fill(pid_)
             codes = [await send()]
             while codes[-5:] != ["AR"] * 5:

@@ -83,7 +83,7 @@ def test_the_mapping_is_measured_beside_two_languages_that_make_the_same_worklis
     assert [one["translator"] for one in report["beside"]] == ["jsonata-python", "Jinja2"]
     assert all(one["installed"] and one["ratio"] > 0 for one in report["beside"])
     validation = report["mappings"][-1]["validation"]
-    assert validation["resources"] == 6 and validation["best_us"] > 0
+    assert validation["resources"] == 7 and validation["best_us"] > 0
 
 
 def test_a_language_that_is_not_there_is_said_to_be_not_installed() -> None:

@@ -84,6 +84,9 @@ def test_the_tour_from_order_to_replay(run: Callable[[str], str], folder: Path, 
     find, show = TOUR["worklist"]
     wait_until(lambda: "TESTPATIENT" in run(show), "on the worklist", 30)
     assert "TESTPATIENT^HÉLÈNE" in run(find)
+    # And whoever reads FHIR has it
+    (read,) = TOUR["fhir"]
+    wait_until(lambda: '"ServiceRequest"' in run(read), "at the FHIR server", 30)
     # And the PACS that is down is told with its reason
     (dead,) = TOUR["waiting"]
     wait_until(lambda: "refused" in run(dead), "the PACS is away", 30)

@@ -17,6 +17,7 @@ from bridge.codecs.hl7v2 import parse
 from bridge.codecs.mllp import wrap
 from bridge.engine.operations import ReplayRequest
 from bridge.store.search import MessageFilter
+from bridge.store.unmapped import unmapped_codes
 from tests.rigs import engine
 from tests.rigs.answering import (
     Answerer,
@@ -121,6 +122,37 @@ async def test_what_a_mapping_changed_on_the_way_there_is_turned_back(tmp_path: 
     assert [read.get(f"MSH-{at}") for at in (3, 4, 5, 6)] == ["HIS", "HOSP", "CT1", "ROOM1"]
     assert (read.get("MSA-1"), read.get("MSA-2"), read.get("PID-19")) == ("AA", "Q1", "seen")
     assert "Zoé".encode("latin-1") in answer
+
+
+async def test_codes_without_a_row_are_counted_on_the_way_there_and_on_the_way_back(
+    store_url: str, tmp_path: Path
+) -> None:
+    # Given a mapping of the question that passes them, and one of the answer that does not
+    there = {"target": "hl7v2", "messages": ["QBP^Q22"], "edits": [{"set": {"MSH-5": looked_up("pass")}}]}
+    back = {"target": "hl7v2", "messages": ["RSP^K22"], "edits": [{"set": {"MSH-4": looked_up("refuse")}}]}
+    folder = written(tmp_path, {"there": there, "back": back})
+    (tmp_path / "mappings" / "tables").mkdir()
+    (tmp_path / "mappings" / "tables" / "systems.csv").write_text("code,name\nRIS,Radiology\n")
+    routes = {"all": {"from": "ct-in", "ask": {"his": "there"}, "answer": "back"}}
+
+    # When a question goes there, and its answer back
+    async with (
+        answerer(demographics) as his,
+        running_with(tmp_path, channels(his.port), routes, mappings=folder, store={"url": store_url}) as node,
+    ):
+        answer = await ask(port(node, "ct-in"), query())
+        met = await asyncio.to_thread(node.store.read, lambda connection: unmapped_codes(connection, 0))
+
+    # Then both codes are counted
+    assert verdict(answer)[0] != "AA"
+    assert {(one.table, one.code, one.outcome, one.messages) for one in met} == {
+        ("systems", "CT1", "passed", 1),
+        ("systems", "BRIDGE", "refused", 1),
+    }
+
+
+def looked_up(unknown: str) -> dict[str, str]:
+    return {"from": "MSH-3.1", "table": "systems", "unknown": unknown}
 
 
 async def test_a_mapping_that_makes_no_hl7_message_is_told_to_the_asker_and_nobody_is_asked(tmp_path: Path) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from bridge.app import Node, build
 from bridge.settings import Overrides, load
+from bridge.web.api import make_api
 from tests.rigs.command import radbridge
 from tests.rigs.engine import write_site
 from tests.rigs.processes import free_port
@@ -105,3 +109,47 @@ async def test_a_shadow_run_tells_by_field_and_route_what_would_change_and_sends
     assert "OBR-31" in failing["what"]
     assert (gone["destination"], gone["what"], gone["messages"]) == ("vna", "no longer goes there", 1)
     assert "LODIE" not in told.out
+
+
+async def test_a_shadow_run_is_started_seen_and_signed_off_by_the_api(files: Files) -> None:
+    said = [order(f"C{number}", f"P{number % 3}", number) for number in range(6)]
+    async with files.running() as node:
+        await Sender(Journal(), port(node, "ris-in")).send_all(said)
+        await eventually(lambda: len(files.pacs.arrivals) == 6)
+        transport, key = httpx.ASGITransport(make_api(node)), {"Authorization": f"Bearer {node.token}"}
+        async with httpx.AsyncClient(transport=transport, base_url="http://node", headers=key) as client:
+            # Given nothing was asked for yet
+            assert (await client.get("/api/shadow")).status_code == 404
+
+            # When the files on disk map one patient's modality anew, and a shadow run is started
+            files.write(CHANGED)
+            started = await client.post("/api/shadow", json={"last": 5})
+            again = await client.post("/api/shadow", json={})
+            found = await ended(client)
+            # Then it finds that, and one runs at a time
+            assert (started.json()["state"], again.status_code) == ("running", 409)
+            assert [found[name] for name in ("state", "messages", "changed", "unread")] == ["done", 5, 2, 0]
+            (one,) = found["differences"]
+            assert (one["destination"], one["what"], one["messages"]) == ("pacs", "OBR-24 differs", 2)
+
+            # And what was signed off can be deployed by those who want that
+            early = await client.post("/api/deploy", json={"why": "a new CT", "signed_off": True})
+            other = await client.post("/api/shadow/sign-off", json={"candidate": found["running"], "why": "seen"})
+            agreed = await client.post("/api/shadow/sign-off", json={"candidate": found["candidate"], "why": "seen"})
+            deployed = await client.post("/api/deploy", json={"why": "a new CT", "signed_off": True})
+            assert (early.status_code, other.status_code, agreed.status_code) == (403, 404, 200)
+            assert (deployed.status_code, deployed.json()["revision"]) == (200, found["candidate"])
+
+            # And what cannot be tried says why
+            (files.folder / "mappings" / "to-pacs.yaml").write_text("[")
+            await client.post("/api/shadow", json={"since": "never"})
+            failed = await ended(client)
+    assert failed["state"] == "failed"
+    assert failed["error"]["what"]
+
+
+async def ended(client: httpx.AsyncClient) -> Any:
+    async with asyncio.timeout(60):
+        while (found := (await client.get("/api/shadow")).json())["state"] == "running":
+            await asyncio.sleep(0.05)
+    return found

@@ -47,7 +47,8 @@ def test_the_container_listens_to_more_than_itself() -> None:
 
     assert config is not None
     assert config.web.listen == HostPort("0.0.0.0", 8080)
-    assert {channel.listen.host for channel in config.channels.values() if hasattr(channel, "listen")} == {"0.0.0.0"}
+    listens = [getattr(channel, "listen", None) for channel in config.channels.values()]
+    assert {listen.host for listen in listens if listen} == {"0.0.0.0"}
     assert config.store.url == "postgresql+psycopg://radbridge:secret@postgres/radbridge"
     assert config.broker.url == "amqp://radbridge:secret@rabbitmq"
     assert config.web.token.get_secret_value() == "secret"

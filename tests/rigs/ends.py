@@ -12,6 +12,7 @@ from bridge.errors import BridgeError, CodecError
 from bridge.message import Delivery
 from bridge.ports import ChannelSettings, Inbound, Outgoing, Reply, Services, channel_type
 from bridge.settings import Site
+from tests.rigs.store import acceptance
 
 NOW = datetime(2024, 3, 1, 8, 0, tzinfo=UTC)
 
@@ -41,6 +42,9 @@ class Engine:
         if self.bug:
             raise self.bug
         number = f"m{len(self.received)}"
+        if inbound.apply:
+            done = b"" if self.error else inbound.apply(None, acceptance(number).message).body
+            return Reply(self.error is None, number, done, self.error, self.duplicate)
         code = self.error.face.ack if self.error else "AA"
         try:
             message = parse(inbound.data)

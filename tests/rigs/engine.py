@@ -19,7 +19,7 @@ from tests.rigs.processes import Process
 
 RADBRIDGE = Path(sys.executable).with_name("radbridge")
 """The installed command."""
-CRASHING = (sys.executable, str(Path(__file__).with_name("crashing_engine.py")))
+CRASHING = (sys.executable, "-P", str(Path(__file__).with_name("crashing_engine.py")))
 """The same engine with a place to die at: see crashing_engine.py."""
 ROLES = "receive,deliver,dicom"
 

@@ -57,6 +57,10 @@ class FhirServer:
         """Put a resource there as another system would."""
         return self._call(f"/fhir/{resource['resourceType']}", resource)
 
+    def put(self, resource: dict[str, Any]) -> dict[str, Any]:
+        """Another version of a resource, as another system would write it."""
+        return self._call(f"/fhir/{resource['resourceType']}/{resource['id']}", resource, "PUT")
+
     def delete(self, resource_type: str, id: str) -> None:
         self._call(f"/fhir/{resource_type}/{id}", method="DELETE")
 

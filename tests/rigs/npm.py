@@ -20,9 +20,9 @@ from tests.rigs.need import missing, require
 
 def installed(rig: Path, script: str) -> list[str]:
     """The command that runs ``script`` of the folder ``rig``, which holds a package.json too."""
-    node, folder = require("node", "nodejs"), _install(rig)
+    node, where = require("node", "nodejs"), folder(rig)
     code = (rig / script).read_bytes()
-    file = folder / f"{Path(script).stem}-{hashlib.sha256(code).hexdigest()[:12]}.mjs"
+    file = where / f"{Path(script).stem}-{hashlib.sha256(code).hexdigest()[:12]}.mjs"
     file.write_bytes(code)
     return [node, str(file)]
 
@@ -45,12 +45,13 @@ async def told(rig: Path, script: str, wish: dict[str, Any]) -> list[bytes]:
     return said.splitlines()
 
 
-def _install(rig: Path) -> Path:
+def folder(rig: Path) -> Path:
+    """Where the packages of ``rig`` are installed."""
     package = (rig / "package.json").read_bytes()
     rigs = Path(os.environ.get("RADBRIDGE_RIGS") or Path.home() / ".cache" / "radbridge-rigs")
-    folder = rigs / f"{rig.name.replace('_', '-')}-{hashlib.sha256(package).hexdigest()[:12]}"
-    if folder.is_dir():
-        return folder
+    found = rigs / f"{rig.name.replace('_', '-')}-{hashlib.sha256(package).hexdigest()[:12]}"
+    if found.is_dir():
+        return found
     npm = [require("npm"), "install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"]
     rigs.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=rigs) as temporary:
@@ -64,8 +65,8 @@ def _install(rig: Path) -> Path:
         except subprocess.CalledProcessError as error:
             missing(rig.name, f"npm could not install it: {error.stderr.strip()[-300:]}")
         try:
-            fresh.rename(folder)
+            fresh.rename(found)
         except OSError:
-            if not folder.is_dir():
+            if not found.is_dir():
                 raise
-    return folder
+    return found

@@ -15,11 +15,13 @@ from tests.rigs.engine import write_site
 
 @asynccontextmanager
 async def running(
-    folder: Path, channels: Mapping[str, Any], routes: Mapping[str, Any], **more: Any
+    folder: Path, channels: Mapping[str, Any], routes: Mapping[str, Any], *also: str, **more: Any
 ) -> AsyncIterator[Node]:
-    """A node that receives and delivers; its addresses are ``node.runtime.endpoints()``."""
+    """A node that receives and delivers, and does what ``also`` names; its addresses: ``node.runtime.endpoints()``."""
     path = write_site(folder, channels, routes, **more)
-    node = build(load(path, overrides=Overrides.model_construct(), environ={}), roles=frozenset({"receive", "deliver"}))
+    node = build(
+        load(path, overrides=Overrides.model_construct(), environ={}), roles=frozenset({"receive", "deliver", *also})
+    )
     try:
         await node.runtime.start()
         yield node

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from bridge.codecs.hl7v2 import parse
 from bridge.lint import findings_of
 from bridge.mapping import compile_all
 from bridge.mapping.cases import SITE, run_cases
+from bridge.mapping.coverage import coverage
+from bridge.mapping.watch import Watch
 from bridge.settings import from_files
 from tests.rigs.need import REPOSITORY
 
@@ -180,3 +184,97 @@ def test_a_name_that_only_a_replaced_line_used_is_no_fault_of_either() -> None:
     loaded = from_files({**site, **{f"mappings/{name}": text for name, text in files.items()}}, environ={})
 
     assert not [str(one) for one in findings_of(loaded) if "$number" in one.what]
+
+
+PATIENTS = """\
+target: fhir
+messages: [ORM^O01]
+resources:
+  - resource: Patient
+    write: create
+    identify: {identifier: {from: PID-3, as: fhir_token}}
+    set: {gender: {from: PID-8, table: gender, unknown: {value: unknown}}, name: {from: PID-5, as: human_name}}
+  - resource: Encounter
+    as: visit
+    write: create
+    identify: {identifier: {from: $number, as: derived_token, kind: visit}}
+    set: {}
+"""
+INCLUDING = """\
+target: fhir
+messages: [ORM^O01]
+resources:
+  - include: patients
+    resource: Patient
+    write: update
+    set: {name: ~, birthDate: {from: PID-7, as: fhir_date}}
+"""
+
+
+def bundle_of(**mappings: str) -> tuple[Any, list[str]]:
+    """What the last of ``mappings`` makes of the order, and all findings."""
+    tables = {name: text for name, text in shipped().items() if name == "tables/gender.csv"}
+    compiled = compile_all({**{f"{name}.yaml": text for name, text in mappings.items()}, **tables})
+    made = compiled.mappings.get(list(mappings)[-1])
+    found = json.loads(made.render(parse(ORDER), {"site": SITE}).data) if made else None
+    return found, [str(finding) for finding in compiled.findings]
+
+
+def test_a_resource_of_another_mapping_is_included_with_lines_of_its_own() -> None:
+    bundle, found = bundle_of(patients=PATIENTS.split("  - resource: Enc")[0], ours=INCLUDING)
+
+    (entry,) = bundle["entry"]
+    assert found == []
+    assert entry["request"]["method"] == "PUT"
+    assert (entry["resource"]["gender"], entry["resource"]["birthDate"]) == ("female", "1970-01-02")
+    assert "name" not in entry["resource"]
+
+
+def test_what_is_included_may_include_and_be_extended() -> None:
+    first = PATIENTS.split("  - resource: Enc")[0]
+    again = "target: fhir\nmessages: [ORM^O01]\nresources: [{include: ours, resource: Patient, set: {birthDate: ~}}]\n"
+    vendor = "extends: again\nresources: [{resource: Patient, set: {active: {value: true}}}]\n"
+
+    bundle, found = bundle_of(patients=first, ours=INCLUDING, again=again, vendor=vendor)
+
+    assert found == []
+    assert list(bundle["entry"][0]["resource"]) == ["resourceType", "gender", "active"]
+
+
+@pytest.mark.parametrize(
+    ("item", "what"),
+    [
+        (
+            "include: patient, resource: Patient",
+            "there is no mapping `patient` to include; fix: did you mean",
+        ),
+        ("include: patients, as: patiant", "`patients` has no resource called `patiant`"),
+        ("include: ours, resource: Patient", "`ours` includes this one"),
+        ("include: patients, as: visit", "with the changes of this file, patients.yaml:12:"),
+        ("include: patients, resource: Patient, set: {gendre: PID-8}", "`gendre`"),
+    ],
+)
+def test_a_mistake_in_what_is_included_is_told_where_it_is(item: str, what: str) -> None:
+    head = "target: fhir\nmessages: [ORM^O01]\nresources:\n"
+    told_ = bundle_of(patients=PATIENTS.replace("messages: [ORM^O01]", "messages: [ORM^O01]\nlet: {number: PV1-19}"),
+                      ours=f"{head}  - {{{item}}}\n")[1]  # fmt: skip
+
+    assert any(one.startswith("ours.yaml:") and what in one for one in told_), told_
+
+
+def test_coverage_counts_an_included_line_where_it_is_written() -> None:
+    case = "- {name: it, given: o.hl7, expect: {Patient.gender: female}}\n"
+    files = {"patients.yaml": PATIENTS.split("  - resource: Enc")[0], "ours.yaml": INCLUDING, "ours.cases.yaml": case}
+    files["tables/gender.csv"] = shipped()["tables/gender.csv"]
+    watch = Watch()
+
+    (result,) = run_cases(files, {"o.hl7": ORDER}, watch)
+
+    reached = {(spot.file, spot.what) for spot in watch.reached if spot.kind == "line"}
+    assert result.ok
+    assert {("patients.yaml", "Patient.gender"), ("ours.yaml", "Patient.birthDate")} <= reached
+    # And what it leaves out there is no gap of this one
+    told = " ".join(str(gap) for gap in coverage(watch).gaps)
+    mine = " ".join(str(gap) for gap in coverage(watch, everything=False).gaps)
+    assert "no case reaches this line: Patient.name" in told
+    assert "Patient.name" not in mine

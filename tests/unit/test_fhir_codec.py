@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bridge.codecs import fhir, fhir_plan
+from bridge.codecs import fhir, fhir_changes, fhir_plan
 from bridge.codecs.fhir import Entry
 from bridge.errors import BridgeError, CodecError, MappingError, Permanent, Temporary
 
@@ -199,15 +199,15 @@ def test_a_report_replaces_another_by_status_then_by_time_of_issue(
     hour = 10 + age
 
     old = {"status": current, "issued": "2024-03-01T09:00:00Z"}
-    assert fhir_plan.may_replace(old, {"status": new, "issued": f"2024-03-01T{hour:02}:00:00+01:00"}) is replaces
+    assert fhir_changes.may_replace(old, {"status": new, "issued": f"2024-03-01T{hour:02}:00:00+01:00"}) is replaces
 
 
 @pytest.mark.parametrize("issued", [None, "2024", "2024-03-01T08:00:00"])
 def test_without_comparable_times_the_sequence_of_arrival_decides_at_equal_status(issued: str | None) -> None:
     old = {"status": "final", "issued": "2024-03-01T09:00:00Z"}
 
-    assert fhir_plan.may_replace(old, {"status": "final", "issued": issued})
-    assert not fhir_plan.may_replace(old, {"status": "preliminary", "issued": issued})
+    assert fhir_changes.may_replace(old, {"status": "final", "issued": issued})
+    assert not fhir_changes.may_replace(old, {"status": "preliminary", "issued": issued})
 
 
 # --- plan

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from bridge.cli import app
 
 COMMANDS = (
-    *("run", "check", "schema", "test", "map", "send", "messages", "dead", "replay", "skip", "quality"),
-    *("worklist", "ping", "identity", "bench", "demo"),
+    *("run", "check", "schema", "test", "map", "send", "messages", "dead", "replay", "skip", "quality", "function"),
+    *("worklist", "ping", "identity", "audit", "bench", "demo", "docs"),
 )
 HEAVY = ("sqlalchemy", "fastapi", "uvicorn", "pynetdicom", "pydicom", "fhir", "httpx", "kombu", "rich", "bridge.engine")
 

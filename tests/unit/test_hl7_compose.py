@@ -396,6 +396,16 @@ def test_a_translated_order_is_valid_in_its_version(sample: str) -> None:
     }
 
 
+@pytest.mark.parametrize(("status", "event"), [(b"|F|", "T02"), (b"|C|", "T08"), (b"|X|", "T11")])
+def test_a_report_becomes_a_document_that_is_valid_in_its_version(status: bytes, event: str) -> None:
+    raw = (MAPPINGS / "samples" / "oru_pdf.hl7").read_bytes().replace(b"|CT|F|", b"|CT" + status)
+
+    made = translate(raw, "oru-to-mdm")
+
+    assert made.get("MSH-9.2") == event
+    assert validate(made.raw) == []
+
+
 def test_z_segments_stay_where_they_were() -> None:
     raw = TWO_STEPS.replace(b"PV1|1|I", b"ZFD|1|x\rPV1|1|I").replace(b"DG1|", b"ZFU|2\rDG1|")
 
@@ -450,3 +460,22 @@ def test_a_thousand_orders_of_one_message_are_numbered_through() -> None:
 
 def test_the_same_order_always_gives_the_same_bytes() -> None:
     assert translate(TWO_STEPS, "orm-to-omi").raw == translate(TWO_STEPS, "orm-to-omi").raw
+
+
+def test_what_is_numbered_has_to_be_segments() -> None:
+    text = "target: hl7v2\nmessages: [ORM]\nnumbered: {OBX: 1}\nmessage:\n  - {segment: MSH, from: MSH}\n"
+    (finding,) = compile_all({"a.yaml": text}).findings
+    assert (finding.line, finding.what) == (3, "`numbered` counts segments")
+
+
+def test_segments_are_numbered_anew_after_the_one_that_is_named() -> None:
+    text = "target: hl7v2\nmessages: [ORU]\nnumbered: {OBX: OBR}\nmessage:\n  - {segment: MSH, from: MSH}\n"
+    text += (
+        "  - each: OBR\n    group:\n      - {segment: OBR, from: OBR}\n      - {segment: OBX, each: OBX, from: OBX}\n"
+    )
+    made = compile_all({"a.yaml": text}).mappings["a"]
+    lines = ["MSH|^~\\&|A|||||  |ORU^R01|1|P|2.5", "OBR|1", "OBX|7", "OBX|7", "OBR|2", "OBX|9", ""]
+
+    out = parse(made.render(parse("\r".join(lines).encode()), {}).data)
+
+    assert out.all("OBX-1") == ["1", "2", "1"]

@@ -279,3 +279,34 @@ def test_what_an_extended_mapping_says_is_told_where_it_is_written_and_once() ->
     found = told("extends: base\nlet: {other: PID-99}\n", base_yaml=edit("PID-88"))
 
     assert [one.split(" ")[0] for one in found] == ["base.yaml:4:11:", "m.yaml:2:7:", "m.yaml:2:7:"]
+
+
+FROM_FHIR = """\
+target: hl7v2
+messages: [ServiceRequest]
+message:
+  - segment: MSH
+    set: {MSH-9.1: {value: ORM}, MSH-12: {value: 2.5.1}}
+  - segment: ORC
+    set: {ORC-1: {value: NW}, ORC-12.2: LINE}
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("{from: ServiceRequest.requester, as: staff_name}", ""),
+        ("{from: ServiceRequest.subject -> Patient.name, as: person_name}", ""),
+        ("{from: ServiceRequest.occurrence, as: local_date}", ""),
+        (
+            "{from: ServiceRequest.requester -> Practitioner.name, as: staff_name}",
+            "and ServiceRequest.requester -> Practitioner.name is HumanName; fix: for HumanName there are",
+        ),
+        ("{from: ServiceRequest.status, as: person_name}", "and ServiceRequest.status is text"),
+        ("ServiceRequest.state", "ServiceRequest has no element `state`; fix: did you mean `status`?"),
+    ],
+)
+def test_elements_of_fhir_are_known_with_their_types(line: str, what: str) -> None:
+    found = told(FROM_FHIR.replace("LINE", line))
+    assert len(found) == (1 if what else 0), found
+    assert what in "".join(found)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import doctest
 import inspect
+import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from bridge.errors import MappingError
+from bridge.cli import app
+from bridge.errors import BridgeError, MappingError
 from bridge.mapping.functions import FUNCTIONS, run
+from bridge.mapping.functions.examples import reference
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "mappings.md"
+SITE_FILE = DOCS.parents[1] / "config" / "bridge.yaml"
 
 
 @pytest.mark.parametrize("name", sorted(FUNCTIONS))
@@ -27,15 +32,43 @@ def test_the_examples_of_a_function_hold(name: str) -> None:
     assert f'run("{name}"' in (inspect.getdoc(call) or "")
 
 
-def test_the_language_reference_lists_every_function_and_its_options() -> None:
-    rows = [line.split("|") for line in DOCS.read_text().splitlines() if line.startswith("| `")]
-    listed = {row[1].strip(" `"): row[3] for row in rows}
+def test_the_language_reference_has_every_function_with_its_options_and_an_example() -> None:
+    written = DOCS.read_text(encoding="utf-8").partition("## Functions")[2]
 
-    missing = {name for name in FUNCTIONS if name not in listed}
-    unlisted = {(name, option) for name, it in FUNCTIONS.items() for option in it.options if option not in listed[name]}
+    assert [line for line in written.splitlines() if line.startswith("| `")] == reference()
 
-    assert not missing
-    assert not unlisted
+
+def test_the_command_tells_of_a_function_and_tries_it() -> None:
+    def radbridge(*arguments: str) -> tuple[int, str]:
+        done = CliRunner().invoke(app, ["function", *arguments, "--config", str(SITE_FILE)])
+        return done.exit_code, done.output.strip()
+
+    listed, told = json.loads(radbridge("--json")[1]), radbridge("measure")[1]
+
+    assert {one["name"] for one in listed} == set(FUNCTIONS)
+    assert "'170', 'cm', to: m gives 1.7" in told and ">>>" not in told
+    assert radbridge("measure", "68000", "g", "--with", "to=kg") == (0, "68")
+    names = "BIRTH^ALICE^^^^^L~USED^ALICE^^^^^D"
+    assert radbridge("person_name", names, "--with", "types=D,L", "--json")[1] == '{\n  "result": "USED^ALICE"\n}'
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["mesure", "1"], "no function mesure"),
+        (["measure", "1", "kg"], "measure needs to"),
+        (["measure", "1", "kg", "--with", "to=lb"], "to cannot be lb"),
+        (["measure", "1", "--with", "to=kg"], "measure takes 2 values, not 1"),
+        (["upper", "a", "--with", "at=1"], "upper has no option at"),
+        (["wrap", "a", "--with", "at=x"], "at is a number"),
+        (["date", "1988"], "the date has no day"),
+    ],
+)
+def test_the_command_says_what_a_function_cannot_take(arguments: list[str], what: str) -> None:
+    done = CliRunner().invoke(app, ["function", *arguments, "--config", str(SITE_FILE)])
+
+    assert isinstance(done.exception, BridgeError)
+    assert what in str(done.exception)
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,27 @@ def test_a_segment_is_added_once() -> None:
     assert again.data == ORDER + b"ZDS|1.2.4\r"
 
 
+def test_a_worklist_mapping_without_steps_says_what_has_become_of_orders_and_schedules_none() -> None:
+    mapping = """
+target: worklist
+messages: [ORU^R01]
+order: {each: OBR, identifiers: {filler: {from: OBR-3, as: number_and_issuer}}, status: {value: WORD}}
+"""
+
+    def rendered(word: str) -> Any:
+        compiled = compile_all({"m.yaml": mapping.replace("WORD", word)})
+        assert not compiled.findings
+        return json.loads(compiled.mappings["m"].render(parse(REPORT), SITE).data)
+
+    done = rendered("completed")["updates"]
+    assert [(one["order"], one["status"], one["steps"]) for one in done] == [
+        (["filler:F1^RIS"], "completed", []),
+        (["filler:F2^RIS"], "completed", []),
+    ]
+    with pytest.raises(MappingError, match="makes no steps"):
+        rendered("scheduled")
+
+
 def test_the_control_id_is_that_of_the_message_that_leaves() -> None:
     assert edit("  - set: {MSH-5: {value: PACS}}").control_id == "C1"
     assert edit("  - set: {MSH-10: ORC-2}").control_id == "PL1"

@@ -33,8 +33,9 @@ def test_the_site_file_that_is_shipped_has_no_findings() -> None:
     loaded = load(REPOSITORY / "config" / "bridge.yaml", overrides=NOTHING_SET, environ={})
 
     assert loaded.findings == ()
-    assert set(loaded.config.channels) == {"ris-in", "his-in", "worklist", "pacs-out", "his-fhir"}
-    assert loaded.config.routes["orders"].to == (Target("worklist", "order-to-worklist"), Target("pacs-out"))
+    assert set(loaded.config.channels) == {"ris-in", "his-in", "worklist", "fhir", "pacs-out", "his-fhir"}
+    mapped = (Target("worklist", "order-to-worklist"), Target("fhir", "order-to-fhir"))
+    assert loaded.config.routes["orders"].to == (*mapped, Target("pacs-out"))
 
 
 def test_a_small_site_file_has_defaults_for_the_rest() -> None:

@@ -43,8 +43,10 @@ class Bench:
     def says(self, status: StepStatus, number: int = 1) -> str:
         return self.order(WorklistUpdate((f"filler:{number}^RIS",), status, known_only=True))
 
-    def book(self, slot: dict[str, Any], number: int = 1, appointment: str = "AP1^S", origin: int = 0) -> str:
-        return self._appointment(number, appointment, AppointmentStatus.BOOKED, slot, origin)
+    def book(
+        self, slot: dict[str, Any], number: int = 1, appointment: str = "AP1^S", origin: int = 0, service: str = ""
+    ) -> str:
+        return self._appointment(number, appointment, AppointmentStatus.BOOKED, slot, origin, service)
 
     def free(
         self,
@@ -56,9 +58,15 @@ class Bench:
         return self._appointment(number, appointment, status, {}, origin)
 
     def _appointment(
-        self, number: int, appointment: str, status: AppointmentStatus, slot: dict[str, Any], origin: int
+        self,
+        number: int,
+        appointment: str,
+        status: AppointmentStatus,
+        slot: dict[str, Any],
+        origin: int,
+        service: str = "",
     ) -> str:
-        said = AppointmentUpdate((f"placer:{number}^HIS",), appointment, status, slot)
+        said = AppointmentUpdate((f"placer:{number}^HIS",), appointment, status, slot, service)
         with self.database.writer.begin() as tx:
             return self.worklist.book(tx, said, self._next(origin))
 
@@ -325,3 +333,69 @@ def test_an_appointment_travels_as_json_and_comes_back() -> None:
     document = WorklistDocument(appointments=(booked,))
 
     assert WorklistDocument.from_json(document.to_json()) == document
+
+
+def two_steps() -> WorklistUpdate:
+    """An order for a CT and an MR, each with its code."""
+    one = scheduled(1, {"ScheduledProtocolCodeSequence": [{"CodeValue": "CTHEAD"}]})
+    second = {"ScheduledProcedureStepID": "S2", STATION: "MR1", "Modality": "MR"}
+    other = scheduled(1, {**second, "ScheduledProtocolCodeSequence": [{"CodeValue": "MRHEAD"}]})
+    return replace(one, steps=(*one.steps, *other.steps))
+
+
+CT_SLOT = {DATE: "20260107", TIME: "1430"}
+MR_SLOT = {DATE: "20260107", TIME: "1600"}
+ORDERED_APART = [("20260105", "0930", "CT1"), ("20260105", "0930", "MR1")]
+
+
+@pytest.mark.parametrize("first", ["order", "appointments"])
+def test_steps_that_are_booked_apart_each_go_where_their_own_appointment_says(bench: Bench, first: str) -> None:
+    # Given an order of two steps, and an appointment for each, by its code
+    if first == "order":
+        bench.order(two_steps())
+    bench.book(CT_SLOT, appointment="AP1^S", service="CTHEAD")
+    bench.book(MR_SLOT, appointment="AP2^S", service="MRHEAD")
+    if first == "appointments":
+        bench.order(two_steps())
+
+    # Then each is at its time, also after the order comes again
+    assert bench.listed() == [("20260107", "1430", "CT1"), ("20260107", "1600", "MR1")]
+    bench.order(two_steps())
+    assert bench.listed() == [("20260107", "1430", "CT1"), ("20260107", "1600", "MR1")]
+
+    # And the end of one leaves the other where it is
+    bench.free(appointment="AP1^S")
+    assert bench.listed() == [("20260107", "1600", "MR1")]
+
+
+def test_one_appointment_for_two_services_is_freed_as_a_whole_and_moved_in_part(bench: Bench) -> None:
+    bench.order(two_steps())
+    bench.book(CT_SLOT, service="CTHEAD")
+    bench.book(MR_SLOT, service="MRHEAD")
+    bench.book({TIME: "1700"}, service="MRHEAD")
+    assert bench.listed() == [("20260107", "1430", "CT1"), ("20260107", "1700", "MR1")]
+
+    bench.free()
+    assert bench.listed() == []
+    bench.book(CT_SLOT, service="CTHEAD")
+    assert bench.listed() == [("20260107", "1430", "CT1")]
+
+
+def test_a_service_that_the_order_does_not_know_is_about_all_its_steps(bench: Bench) -> None:
+    bench.order(two_steps())
+
+    bench.book(CT_SLOT, service="A NAME OF THE SCHEDULER")
+
+    assert bench.listed() == [("20260107", "1430", "CT1"), ("20260107", "1430", "MR1")]
+
+
+def test_a_step_that_comes_later_takes_its_appointment_from_the_one_that_had_it(bench: Bench) -> None:
+    # Given an appointment for a step that the order does not have yet
+    both = two_steps()
+    bench.order(replace(both, steps=both.steps[:1]))
+    bench.book(MR_SLOT, service="MRHEAD")
+    assert bench.listed() == [("20260107", "1600", "CT1")]
+
+    # When the step comes, then each is where it belongs
+    bench.order(replace(both, steps=both.steps[1:]))
+    assert bench.listed() == [ORDERED_APART[0], ("20260107", "1600", "MR1")]

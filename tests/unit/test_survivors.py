@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from bridge.codecs.formats import read_any
 from bridge.codecs.hl7v2 import parse
 from bridge.errors import MappingError
 from bridge.mapping import Rendered, compile_all
+from tests.rigs.need import REPOSITORY
 
 EDIT = "target: hl7v2\nmessages: [ADT]\nedits:\n  - surviving: [PID-3, MRG-1]\n"
 KEEP = "target: hl7v2\nmessages: [ADT]\nedits:\n  - set: {MSH-3: {value: HIS}}\n"
@@ -141,3 +143,38 @@ def test_only_whole_fields_survive() -> None:
 
     assert "whole fields" in finding.what
     assert finding.line == 4
+
+
+STEP = """
+target: hl7v2
+messages: [MPPS]
+message:
+  - segment: MSH
+    set: {MSH-9: {value: ADT}, MSH-12: {value: 2.5.1}}
+  - segment: PID
+    set:
+      PID-3.1: PatientID
+      PID-3.4.1: IssuerOfPatientID
+      PID-3.4.2: IssuerOfPatientIDQualifiersSequence.UniversalEntityID
+"""
+
+
+@pytest.mark.parametrize(
+    ("merged", "survivor", "told"),
+    [
+        ("4711^HOSP", ("S^HOSP", "HOSP", "", ""), "S^^^HOSP"),
+        ("4711^HOSP", ("S^HIS", "HIS", "1.2", "ISO"), "S^^^HIS&1.2"),
+        ("4711^OTHER", ("S^OTHER", "OTHER", "", ""), "4711^^^HOSP"),
+    ],
+)
+def test_what_a_modality_tells_of_a_patient_who_was_merged_away_is_of_the_survivor(
+    merged: str, survivor: tuple[str, ...], told: str
+) -> None:
+    mapping = compile_all({"m.yaml": STEP}).mappings["m"]
+    raw = (REPOSITORY / "mappings/samples/mpps_completed.json").read_bytes()
+    identity = {merged: {"survivor": survivor[0], "authority": list(survivor[1:])}}
+
+    made = mapping.render(read_any(raw), {"site": {"name": "x"}, "identity": identity})
+
+    assert parse(made.data).get("PID-3") == told
+    assert any("merged away" in note for note in made.notes) is (merged == "4711^HOSP")

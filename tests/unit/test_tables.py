@@ -16,9 +16,10 @@ from typer.testing import CliRunner
 
 from bridge.cli import app
 from bridge.codecs.hl7v2 import parse
-from bridge.errors import CodecError, Finding, MappingError
+from bridge.errors import BridgeError, CodecError, Finding, MappingError, NotFound
 from bridge.mapping import compile_all
 from bridge.mapping.conceptmap import read_concept_map, read_tables, to_concept_map
+from bridge.mapping.rows import with_row, without_row
 from bridge.mapping.tables import Table, read_table, to_csv
 from bridge.mapping.v2tofhir import is_v2_to_fhir, read_v2_to_fhir
 from bridge.mapping.watch import Watch
@@ -232,6 +233,15 @@ def test_a_v2_to_fhir_table_in_its_older_form_is_read_too() -> None:
     assert [cells for _, cells in read_v2_to_fhir(older, "s").table.rows] == [("S", "some", "Some", "Some")]
 
 
+def test_a_v2_to_fhir_table_whose_displays_stand_one_column_to_the_left_is_read_too() -> None:
+    shifted = V2.replace("one,,One,http://example.org/ones,,", "one,One,http://example.org/ones,,,")
+
+    found = read_v2_to_fhir(shifted, "ones")
+
+    assert found.table.rows[0][1] == ("1", "one", "One", "First")
+    assert found.table.target == "http://example.org/ones"
+
+
 def test_another_csv_is_no_v2_to_fhir_table() -> None:
     assert not is_v2_to_fhir("code,sex\nF,f\n")
     with pytest.raises(CodecError):
@@ -248,7 +258,9 @@ def site(tmp_path: Path) -> Path:
     rooms = "# Rooms\n# version: 5\n# unknown: park\nmodality,room,title\nCT,*,CT1\nMR,R1,MR1\n"
     (tmp_path / "mappings" / "tables" / "rooms.csv").write_text(rooms)
     path = tmp_path / "bridge.yaml"
-    path.write_text("site: {name: test-site, timezone: Europe/Paris}\nmappings: mappings\nadapters: adapters\n")
+    path.write_text(
+        "site: {name: test-site, timezone: Europe/Paris}\nmappings: mappings\nadapters: adapters\ndata: var\n"
+    )
     return path
 
 
@@ -257,7 +269,7 @@ def radbridge(*arguments: Any) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
-@pytest.mark.parametrize("command", ["list", "show", "export", "import", "unmapped"])
+@pytest.mark.parametrize("command", ["list", "show", "export", "import", "unmapped", "set", "remove"])
 def test_every_table_command_shows_an_example_and_speaks_json(command: str) -> None:
     code, text = radbridge(command, "--help")
 
@@ -309,3 +321,88 @@ def test_the_command_takes_a_table_of_the_v2_to_fhir_guide_in(site: Path) -> Non
         "1,one,One,First",
         "2,,,Second",
     ]
+
+
+ROOMS = '# Rooms\r\nmodality,room,title\r\n\r\n# Scanners\r\nCT,*,CT1\r\n"MR",R1,"MR\r\n1"\r\n# The end'
+
+
+def rooms() -> Table:
+    table = read_table(ROOMS, "tables/rooms.csv", [])
+    assert table is not None
+    return table
+
+
+def test_a_row_is_set_in_its_place_and_nothing_else_changes() -> None:
+    changed = with_row(ROOMS, rooms(), ["MR", "R1"], {"title": "MR2"})
+    added = with_row(ROOMS, rooms(), ["US", "#1"], {"title": "a, b"})
+
+    assert changed == ROOMS.replace('"MR",R1,"MR\r\n1"', "MR,R1,MR2")
+    assert added == ROOMS.replace('"MR\r\n1"\r\n', '"MR\r\n1"\r\nUS,#1,"a, b"\r\n')
+
+
+def test_a_row_is_taken_out_with_all_its_lines() -> None:
+    assert without_row(ROOMS, rooms(), ["MR", "R1"]) == ROOMS.replace('"MR",R1,"MR\r\n1"\r\n', "")
+    with pytest.raises(NotFound, match="no row for `CT`, `R9`"):
+        without_row(ROOMS, rooms(), ["CT", "R9"])
+
+
+@pytest.mark.parametrize(("values", "what"), [({"titel": "x"}, "no value column `titel`"), ({}, "nothing is set")])
+def test_a_row_takes_only_values_that_its_table_has(values: dict[str, str], what: str) -> None:
+    with pytest.raises(BridgeError, match=what):
+        with_row(ROOMS, rooms(), ["CT", "*"], values)
+
+
+@given(
+    rows=st.dictionaries(st.tuples(CELL, CELL), CELL, min_size=1, max_size=6),
+    key=st.tuples(CELL, CELL),
+    value=CELL,
+)
+def test_a_row_that_is_set_is_read_again_with_its_value_and_all_others_as_before(
+    rows: dict[tuple[str, str], str], key: tuple[str, str], value: str
+) -> None:
+    filled = {cells: cell for cells, cell in rows.items() if any((*cells, cell))}
+    cells: list[Any] = [(number, (*one, cell)) for number, (one, cell) in enumerate(filled.items())]
+    text = to_csv(Table("t", ("a", "b", "c"), cells, "tables/t.csv"))
+    table = read_table(text, "tables/t.csv", [])
+    assert table is not None
+
+    again = read_table(with_row(text, table, key, {"c": value}), "tables/t.csv", [])
+
+    assert again is not None
+    assert {row[:2]: row[2] for _, row in again.rows if any(row)} == {
+        found: cell for found, cell in {**filled, key: value}.items() if any((*found, cell))
+    }
+
+
+def test_the_command_sets_and_removes_a_row_only_where_every_case_still_holds(site: Path) -> None:
+    file = site.parent / "mappings" / "tables" / "rooms.csv"
+    before = file.read_text()
+    order = ORDER.replace(b"|" * 23 + b"CT", b"|" * 17 + b"R1" + b"|" * 6 + b"MR")
+    (site.parent / "mappings" / "order.hl7").write_bytes(order)
+    case = "- {name: the room has its scanner, given: order.hl7, expect: {OBR-18: MR1}}\n"
+    (site.parent / "mappings" / "m.cases.yaml").write_text(case)
+
+    added, said = radbridge("set", "rooms", "US", "*", "title=US1", "--json", "--config", site)
+    with_us = file.read_text()
+    wrong, why = radbridge("set", "rooms", "MR", "R1", "title=MR9", "--config", site)
+    few, _ = radbridge("set", "rooms", "MR", "--config", site)
+    gone, _ = radbridge("remove", "rooms", "US", "*", "--config", site)
+
+    assert (added, wrong, few, gone) == (0, 1, 1, 0)
+    assert json.loads(said)["changed"] is True
+    assert with_us == before + "US,*,US1\n"
+    assert file.read_text() == before
+
+
+def test_a_row_that_is_set_runs_at_once_as_a_revision_with_who_and_why(site: Path) -> None:
+    unanswered, _ = radbridge("set", "rooms", "US", "*", "title=US1", "--deploy", "--config", site)
+    before = (site.parent / "mappings" / "tables" / "rooms.csv").read_text()
+    done, said = radbridge("set", "rooms", "US", "*", "title=US1", "--deploy", "--yes", "--why", "a new scanner",
+                           "--json", "--config", site)  # fmt: skip
+
+    # Nothing is written before somebody can be asked
+    assert unanswered == 1 and "US" not in before
+    assert done == 0 and json.loads(said)["revision"] == load(site).revision
+    listed = CliRunner().invoke(app, ["revisions", "--json", "--config", str(site)])
+    (made,) = json.loads(listed.stdout)["deployments"]
+    assert (made["kind"], made["why"], made["actor"][:4]) == ("deploy", "a new scanner", "cli:")

@@ -249,3 +249,15 @@ def test_a_mapping_without_a_case_is_one_line_and_left_out_where_only_one_mappin
 
     assert [str(gap) for gap in found if gap.file == "other.yaml"] == ["other.yaml:1: no case reaches this mapping"]
     assert not any(gap.file == "other.yaml" for gap in coverage(watch, everything=False).gaps)
+
+
+def test_a_rule_that_no_case_breaks_is_a_gap() -> None:
+    profile = "profile: P\nmessages: [ORM]\nrules:\n  - require: [NTE, PID]\n  - max: {OBR-24: 16}\n"
+    case = "- {name: no note, given: o.hl7, expect_faults: [{at: NTE}]}\n"
+
+    found, _ = uncovered(CASES, **{"p.yaml": profile, "p.cases.yaml": case})
+
+    assert [str(gap) for gap in found if gap.file == "p.yaml"] == [
+        "p.yaml:4: no case breaks this rule: require PID",
+        "p.yaml:5: no case breaks this rule: max OBR-24",
+    ]

@@ -146,8 +146,13 @@ async def test_an_engine_counts_what_it_passes_refuses_and_parks(tmp_path: Path)
         ("order-status", "ZZ|SC", "refused", 1),
     ]
     assert modality == listed[:1]
-    # And so does the command, also when the engine has ended
+    # And so does the command, also when the engine has ended, with the command that gives each code its row
     run = CliRunner().invoke(app, ["table", "unmapped", "--json", "--config", str(tmp_path / "bridge.yaml")])
     shown = CliRunner().invoke(app, ["table", "unmapped", "--config", str(tmp_path / "bridge.yaml")])
-    assert json.loads(run.stdout) == listed
-    assert "XQ" in shown.stdout and "passed" in shown.stdout
+    told = json.loads(run.stdout)
+    assert [one.pop("mend") for one in told] == [
+        "radbridge table set modality XQ modality=... remark=...",
+        "radbridge table set order-status ZZ SC action=... change=... if_unknown=... remark=...",
+    ]
+    assert told == listed
+    assert "XQ" in shown.stdout and "passed" in shown.stdout and "table set modality XQ" in shown.stdout

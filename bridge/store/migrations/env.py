@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from alembic import context
 
-from bridge.store import identity, mpps, unmapped, worklist  # noqa: F401 - their tables belong to the metadata
+from bridge.store import (  # noqa: F401 - their tables belong to it
+    fhir_subscription_tables,
+    fhir_tables,
+    identity,
+    mpps,
+    unmapped,
+    worklist,
+)
 from bridge.store.schema import metadata
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)

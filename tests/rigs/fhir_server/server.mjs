@@ -5,6 +5,7 @@
 //   /reset   POST: empty the store and the mode
 //   /mode    POST {"status":503,"retryAfter":1,"body":{...}}: answer so; {"hang":true}: never answer; {"late":true}: do the
 //            work, then never answer. With "times":n only n times, with "on":"transaction" only bundles of that type.
+//            {"lags":true}: no search finds what is made from now on
 // Prints `listening <port>` once it can serve. Usage: node server.mjs [port]
 import { createServer } from 'node:http';
 import { getStatus, indexSearchParameterBundle, indexStructureDefinitionBundle, validateResource } from '@medplum/core';
@@ -20,6 +21,7 @@ indexSearchParameterBundle(readJson('fhir/r4/search-parameters.json'));
 class Repository extends MemoryRepository {
   depth = 0;
   byIdentifier = new Map();
+  indexed = undefined;
 
   async createResource(resource) {
     validateResource(resource);
@@ -32,6 +34,12 @@ class Repository extends MemoryRepository {
   }
 
   async search(request) {
+    const found = await this.find(request);
+    const entry = found.entry?.filter(({ resource }) => !this.indexed || this.indexed.has(resource.id));
+    return entry ? { ...found, entry } : found;
+  }
+
+  async find(request) {
     const [filter, ...more] = request.filters ?? [];
     const all = this.resources.get(request.resourceType);
     const exact = filter?.code === 'identifier' && /^[^|,]+[|][^|,]+(,[^|,]+[|][^|,]+)*$/.test(filter.value);
@@ -65,6 +73,12 @@ class Repository extends MemoryRepository {
 const copy = (map, change) => new Map([...map].map(([type, byId]) => [type, new Map([...byId].map(([id, v]) => [id, change(v)]))]));
 const [repo, router] = [new Repository(), new FhirRouter()];
 let [mode, requests, queue] = [{}, [], Promise.resolve()];
+
+function setMode(wish) {
+  const ids = [...repo.resources.values()].flatMap((byId) => [...byId.keys()]);
+  repo.indexed = wish.lags ? new Set(ids) : undefined;
+  return (mode = wish);
+}
 
 function all(map, change) {
   const sorted = (some) => [...some].sort(([a], [b]) => (a < b ? -1 : 1));
@@ -100,8 +114,8 @@ async function handle(request, response) {
   if (path === '/state') return send(response, 200, all(repo.resources, (resource) => resource));
   if (path === '/history') return send(response, 200, all(repo.history, (versions) => versions.length));
   if (path === '/requests') return send(response, 200, requests);
-  if (path === '/mode') return send(response, 200, (mode = JSON.parse(text)));
-  if (path === '/reset') return send(response, 200, ([mode, requests] = [{}, []]), repo.clear());
+  if (path === '/mode') return send(response, 200, setMode(JSON.parse(text)));
+  if (path === '/reset') return send(response, 200, ([mode, requests] = [setMode({}), []]), repo.clear());
   if (!path.startsWith('/fhir')) return send(response, 404, {});
   const type = text ? JSON.parse(text).type : undefined;
   requests.push({ method: request.method, url: request.url, type, headers: request.headers });

@@ -6,7 +6,7 @@ from alembic import op
 
 from bridge.store.schema import PARTITIONED, metadata
 
-revision = "0001_preview2"
+revision = "0001_preview3"
 down_revision = None
 
 

@@ -1,0 +1,244 @@
+"""Whether a FHIR resource keeps to the profiles of a folder (R4 profiling.html, conformance-rules.html).
+
+Judged: how often elements and slices stand there, fixed values and patterns, types, types of reference targets, required
+codes that the folder lists, lengths, extensions, and constraints of severity error. It has passed ``fhir_check`` before.
+What a profile says and cannot be judged is told: of the profile in :attr:`Library.notes`, of a resource in
+:attr:`Verdict.unjudged`. Not looked at: whether what a reference points to keeps to the profile named there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bridge.codecs.fhir_profile_files import Json, Note, bare, read
+from bridge.codecs.fhir_profile_node import BASE, Discriminator, Node, Profile, compiled
+from bridge.codecs.fhir_profile_values import Item, at_path, items, matches, target_type
+from bridge.errors import MappingError
+
+_DEEPEST = 100
+_ANY = {"Resource", "DomainResource"}
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What is wrong with a resource, and what of its profiles could not be judged; ``at`` is the element's path."""
+
+    faults: list[MappingError] = field(default_factory=list)
+    unjudged: list[MappingError] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """The profiles of a folder."""
+
+    profiles: Mapping[str, Profile]
+    notes: tuple[Note, ...]
+
+    def judge(self, resource: Json, of: Mapping[str, Iterable[str]] | None = None) -> Verdict:
+        """By the profiles that ``of`` names for its type, and those of the folder that it claims (``meta.profile``);
+        of a Bundle also each of its resources."""
+        verdict = Verdict()
+        self._resource(resource, str(resource.get("resourceType")), of or {}, {}, verdict)
+        return verdict
+
+    def by(self, resource: Json, url: str) -> Verdict:
+        """By one profile. Raises KeyError for one that the folder does not have."""
+        verdict = Verdict()
+        one = _Judging(self, self.profiles[bare(url)], resource, {}, verdict)
+        one.resource(str(resource.get("resourceType")))
+        return verdict
+
+    def _resource(
+        self, one: Json, at: str, of: Mapping[str, Iterable[str]], bundle: Mapping[str, Json], verdict: Verdict
+    ) -> None:
+        entries = one.get("entry", []) if one.get("resourceType") == "Bundle" else []
+        within = {entry["fullUrl"]: entry["resource"] for entry in entries if {"fullUrl", "resource"} <= entry.keys()}
+        claimed = one.get("meta", {}).get("profile", [])
+        wanted = map(bare, (*of.get(str(one.get("resourceType")), ()), *(url for url in claimed if url)))
+        for url in dict.fromkeys(wanted):
+            if url in self.profiles:
+                _Judging(self, self.profiles[url], one, within or bundle, verdict).resource(at)
+        for index, entry in enumerate(entries):
+            if "resource" in entry:
+                self._resource(entry["resource"], f"{at}.entry[{index}].resource", of, within, verdict)
+
+
+def load(folder: Path) -> Library:
+    """The profiles of a folder, each compiled; its mistakes are notes of severity error."""
+    published = read(folder)
+    made = {url: compiled(one, published) for url, one in published.definitions.items()}
+    known = {url: one for url, one in made.items() if one is not None}
+    return Library(known, tuple(published.notes))
+
+
+@dataclass(frozen=True, slots=True)
+class _Judging:
+    """One resource by one profile."""
+
+    library: Library
+    profile: Profile
+    whole: Json
+    """The resource, to which references to contained ones and ``%resource`` refer."""
+    bundle: Mapping[str, Json]
+    """The resources beside it, by their full URLs."""
+    verdict: Verdict
+    depth: int = 0
+
+    def resource(self, at: str) -> None:
+        if self.whole.get("resourceType") != self.profile.type:
+            self._fault(f"a profile of {self.profile.type} is claimed", f"{at}.meta.profile")
+            return
+        self.item(self.profile.root, Item(self.whole, at))
+
+    def item(self, node: Node, item: Item) -> None:
+        """One element by what the profile says of it."""
+        value, at = item.value, item.at
+        kind = item.kind or (value.get("resourceType", "") if isinstance(value, dict) else "")
+        if kind and node.types and not (_ANY & node.types.keys()) and kind not in node.types and node.id != kind:
+            self._fault(f"the profile allows no {kind} here", at, "datatype")
+            return
+        if value is not None:
+            self._value(node, value, at)
+        self._constraints(node, item)
+        self._by_types(node, item, kind)
+        if isinstance(value, dict) or item.extra:
+            for child in node.children.values():
+                self._element(child, item)
+
+    def _value(self, node: Node, value: Any, at: str) -> None:
+        if (node.has_fixed and value != node.fixed) or (node.has_pattern and not matches(node.pattern, value)):
+            self._fault("not the value that the profile has here", at, "datatype")
+        if node.codes is not None and not _coded(node, value):
+            self._fault("the code is not in the profile's value set", at, "code")
+        if node.longest and isinstance(value, str) and len(value) > node.longest:
+            self._fault(f"longer than {node.longest} characters", at)
+        if node.targets and isinstance(value, dict):
+            target = target_type(value, self.whole, self.bundle)
+            if target is None:
+                self._not_judged("the type of what it refers to is not known", at)
+            elif target and target not in node.targets:
+                self._fault(f"the profile allows no reference to {target} here", at)
+
+    def _constraints(self, node: Node, item: Item) -> None:
+        from fhirpathpy.engine.nodes import ResourceNode
+
+        for rule in node.rules:
+            base = item.value.get("resourceType") if isinstance(item.value, dict) else None
+            one = ResourceNode.create_node(item.value, base or item.kind or node.path)
+            try:
+                said = rule.holds(one, {"resource": self.whole, "rootResource": self.whole})
+            except Exception:  # noqa: BLE001 - the library raises whatever it meets; what it cannot judge is told
+                said = None
+            if said == [False]:
+                self._fault(f"{rule.human} ({rule.key})", item.at)
+            elif said != [True]:
+                self._not_judged(f"the constraint {rule.key} could not be evaluated", item.at)
+
+    def _by_types(self, node: Node, item: Item, kind: str) -> None:
+        """By the profiles of its type: any of them will do."""
+        urls = node.types.get(kind or next(iter(node.types), ""), ())
+        known = [self.library.profiles[url] for url in urls if url in self.library.profiles]
+        if not known or item.value is None or self.depth > _DEEPEST:
+            return
+        if len(urls) == 1:
+            self._nested(known[0], item, self.verdict)
+            return
+        tried = [Verdict() for _ in known]
+        for one, verdict in zip(known, tried, strict=True):
+            self._nested(one, item, verdict)
+        if len(known) == len(urls) and all(one.faults for one in tried):
+            self._fault("fits none of the profiles that may stand here", item.at)
+
+    def _nested(self, profile: Profile, item: Item, verdict: Verdict) -> None:
+        own = isinstance(item.value, dict) and "resourceType" in item.value
+        whole = item.value if own else self.whole
+        below = _Judging(self.library, profile, whole, self.bundle, verdict, self.depth + 1)
+        below.item(profile.root, Item(item.value, item.at, item.extra))
+
+    def _element(self, node: Node, parent: Item) -> None:
+        """All that stand under one name, by cardinality and slices."""
+        found = items(node, parent)
+        at = f"{parent.at}.{node.name}" + ("[x]" if node.choice else "")
+        self._count(node, len(found), at, "")
+        members: dict[str, list[Item]] = {one.id: [] for one in node.slices}
+        for item in found:
+            self.item(node, item)
+            mine = next((one for one in node.slices if self._belongs(one, item)), None)
+            if mine is not None:
+                members[mine.id].append(item)
+            elif node.closed:
+                self._fault("it belongs to none of the profile's slices", item.at)
+        for one in node.slices:
+            if one.told_apart is not None:
+                self._count(one, len(members[one.id]), at, f" of the slice `{one.id.rpartition(':')[2]}`")
+                for item in members[one.id]:
+                    self.item(one, item)
+
+    def _count(self, node: Node, count: int, at: str, slice_: str) -> None:
+        if count < node.least:
+            self._fault(f"{node.least} wanted{slice_}" if slice_ else "the profile wants it", at, "required")
+        if node.most is not None and count > node.most:
+            self._fault(f"at most {node.most} allowed{slice_}", at)
+
+    def _belongs(self, one: Node, item: Item) -> bool:
+        return one.told_apart is not None and all(self._tells(each, item) for each in one.told_apart)
+
+    def _tells(self, by: Discriminator, item: Item) -> bool:
+        found = at_path(item, by.path)
+        if by.kind == "exists":
+            return bool(found) is by.wanted
+        if by.kind == "type":
+            return any(_type_of(each) in by.wanted for each in found)
+        if by.kind == "profile":
+            return any(self._fits(url, each) for url in by.wanted for each in found)
+        return all(self._has(node, at_path(item, path)) for path, node in by.wanted)
+
+    def _has(self, node: Node, found: list[Item]) -> bool:
+        if not found:
+            return node.least == 0 and not (node.has_fixed or node.has_pattern)
+        trial = Verdict()
+        one = _Judging(self.library, self.profile, self.whole, self.bundle, trial)
+        for count, each in enumerate(found):
+            one._value(node, each.value, each.at)
+            if len(trial.faults) <= count:
+                return True
+        return False
+
+    def _fits(self, url: str, item: Item) -> bool:
+        trial = Verdict()
+        profile = self.library.profiles.get(url)
+        if profile is None or not isinstance(item.value, dict) or _type_of(item) not in (profile.type, ""):
+            return False
+        self._nested(profile, item, trial)
+        return not trial.faults
+
+    def _fault(self, what: str, at: str, kind: str = "business_rule") -> None:
+        fault = MappingError(what, at=at, fix=f"see the profile {self.profile.url}", kind=kind)
+        if all((one.what, one.at) != (what, at) for one in self.verdict.faults):
+            self.verdict.faults.append(fault)
+
+    def _not_judged(self, what: str, at: str) -> None:
+        if all((one.what, one.at) != (what, at) for one in self.verdict.unjudged):
+            self.verdict.unjudged.append(MappingError(what, at=at, kind="unsupported"))
+
+
+def _type_of(item: Item) -> str:
+    return str(item.value.get("resourceType", "")) if isinstance(item.value, dict) and not item.kind else item.kind
+
+
+def _coded(node: Node, value: Any) -> bool:
+    """Whether a code is in the node's value set: of a CodeableConcept any of its codes."""
+    codes = node.codes or frozenset()
+    if isinstance(value, str):
+        return any(value == code for _, code in codes)
+    return any((one.get("system", ""), one.get("code")) in codes for one in _codings(value))
+
+
+def _codings(value: Json) -> Iterator[Json]:
+    if "coding" in value:
+        yield from value["coding"]
+    else:
+        yield value
