@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 _STEP = "ScheduledProcedureStepSequence"
 _BUDGET = 64 << 20
 """Bytes of encoded answers that are kept."""
+_MOST = 256
+"""Kinds of queries whose answers are kept."""
 _REASONS = {
     "ScheduledStationAETitle": "other station",
     "Modality": "other modality",
@@ -180,7 +182,7 @@ class Finder:
         with self._lock:
             shape = self._shapes.pop(name, _Shape(keys, encoding))
             self._shapes[name] = shape
-            while sum(one.size for one in self._shapes.values()) > _BUDGET:
+            while len(self._shapes) > _MOST or sum(one.size for one in self._shapes.values()) > _BUDGET:
                 self._shapes.popitem(last=False)
             return self._shapes.setdefault(name, _Shape(keys, encoding))
 

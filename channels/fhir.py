@@ -7,6 +7,7 @@ docs/fhir-client.md.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import Counter
 from typing import Any, ClassVar, Literal
@@ -18,6 +19,7 @@ from bridge.errors import CodecError, Permanent
 from bridge.ports import Answer, ChannelType, Duration, Outgoing, Services, SinkSettings
 from channels.fhir_client import Conflict, FhirClient, FhirClientSettings, refusal
 from channels.fhir_created import Created
+from channels.fhir_profiles import Profiles, ProfileSettings
 
 _AT_ONCE = 3
 """Times that a write is planned anew at once, because somebody changed what had been read."""
@@ -37,6 +39,8 @@ class FhirOutSettings(FhirClientSettings, SinkSettings):
     not at all."""
     max_entries: int = Field(0, ge=0)
     """Entries that the server takes in one transaction; longer bundles go out as several, what is referred to first."""
+    profiles: ProfileSettings | None = None
+    """Profiles that what goes out has to keep to."""
 
 
 class FhirOut:
@@ -44,6 +48,7 @@ class FhirOut:
         self._client = FhirClient(settings)
         self._created = Created(services.state, settings.remember if settings.read_first else 0, services.name)
         self._read_first, self._size = settings.read_first, settings.max_entries
+        self._profiles = Profiles(settings.profiles, services.name)
 
     @property
     def endpoint(self) -> str:
@@ -54,9 +59,10 @@ class FhirOut:
 
         Raises Unreachable (no connection, no token, 401, 429, 502, 503), Uncertain (sent, but no answer), Temporary
         (408, 425, other 5xx; 409 and 412 that reading anew did not settle) or Permanent (other 4xx, not a transaction
-        bundle).
+        bundle, or one that a profile refuses).
         """
         bundle = _bundle(outgoing.data)
+        await asyncio.to_thread(self._profiles.let_pass, bundle, outgoing.delivery.id)
         for _ in range(_AT_ONCE if self._read_first else 0):
             try:
                 return await self._bring(bundle)

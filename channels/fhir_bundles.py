@@ -39,7 +39,7 @@ class Bundles:
     async def take(self, asked: Asked) -> Response:
         """POST [base]."""
         media.check_content(asked.header("content-type"), self.writes.release)
-        value, faults = await self.writes.checked(asked.body)
+        value, faults = await self.writes.checked(asked, asked.body)
         kind = value.get("type") if isinstance(value, dict) and value.get("resourceType") == "Bundle" else ""
         if kind == "transaction":
             return await self._transaction(asked, value, faults)
@@ -115,6 +115,7 @@ def _request(asked: Asked, one: Json, number: int) -> Asked:
         query=[],
         shown=[],
         searched=[],
+        told=[],
     )
 
 
@@ -135,7 +136,7 @@ def _answer(status: int, headers: Mapping[str, str], body: bytes) -> bytes:
 
 def _identified(asked: Asked) -> bytes:
     """The transaction as it came; with X-Request-Id as its identifier if it has none."""
-    control_id, body = asked.header("x-request-id"), asked.body.removeprefix(b"\xef\xbb\xbf")
+    control_id, body = asked.request_id, asked.body.removeprefix(b"\xef\xbb\xbf")
     start = body.find(b"{") + 1
     if not control_id or not start or b'"identifier"' in body[:200]:
         return body

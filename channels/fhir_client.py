@@ -28,7 +28,7 @@ class FhirClientSettings(ChannelSettings):
     base_url: HttpUrl
     """The server's base, for example https://his.example/fhir."""
     timeout: Duration = Field(30.0, gt=0)
-    """For each of connecting, writing, and waiting for the answer."""
+    """For each of connecting, writing, and waiting for more of the answer; all of it may take ten times as long."""
     headers: dict[str, str] = {}
     """Sent with every request."""
     token: SecretStr | None = None

@@ -47,10 +47,18 @@ class Asked:
     """Type and id of what goes out or was written, for the record of this access."""
     searched: list[PAIR] = field(default_factory=list)
     """What was looked for; the same."""
+    told: list[BridgeError] = field(default_factory=list)
+    """Of what was written: what profiles say of it, though it is taken."""
 
     @property
     def pretty(self) -> bool:
         return ("_pretty", "true") in self.query
+
+    @property
+    def request_id(self) -> str:
+        """X-Request-Id, apart for each client: another's answer is not for this one."""
+        given = self.header("x-request-id")
+        return f"{self.caller.client}:{given}" if given and self.caller.client else given
 
     def header(self, name: str) -> str:
         return self.headers.get(name, "")

@@ -179,7 +179,9 @@ def _unpacked(body: bytearray, limit: int) -> bytearray:
     if not reader.eof and len(made) <= limit:
         raise outcome.HttpFault(400, "the body ends too early", at="http.Content-Encoding")
     if reader.unused_data:
-        raise outcome.HttpFault(400, "the body goes on after its gzip", at="http.Content-Encoding", fix="send one member")
+        raise outcome.HttpFault(
+            400, "the body goes on after its gzip", at="http.Content-Encoding", fix="send one member"
+        )
     return bytearray(made)
 
 

@@ -29,6 +29,7 @@ from channels.fhir_audit_reads import AuditReads
 from channels.fhir_bundles import Bundles
 from channels.fhir_exchange import Asked, moment, problem, told
 from channels.fhir_notify import Notifier
+from channels.fhir_profiles import Profiles, ProfileSettings
 from channels.fhir_reads import Reads
 from channels.fhir_routes import Routes, Table
 from channels.fhir_subscribing import Subscribing, SubscriptionSettings
@@ -70,6 +71,8 @@ class FhirServerSettings(SinkSettings, SourceSettings):
     everything: for this machine only."""
     subscriptions: SubscriptionSettings = SubscriptionSettings()
     """What clients may subscribe to, and where notifications may go. See docs/subscriptions.md."""
+    profiles: ProfileSettings | None = None
+    """Profiles that what is written here has to keep to."""
 
     @model_validator(mode="after")
     def _encrypts_what_it_listens_on(self) -> FhirServerSettings:
@@ -93,6 +96,7 @@ class FhirServer:
         self._notifier = Notifier(services.name, subscriptions, services.state, self._subscribing)
         self._told = SubscriptionReads(services.name, subscriptions, self._notifier.sockets)
         self._issuer = Issuer(settings.access) if settings.access else None
+        self._profiles = Profiles(settings.profiles, services.name, settings.release)
         self._authorise: Authorise = anyone
         if settings.access and self._issuer:
             self._authorise = Tokens(settings.access, self._issuer)
@@ -131,6 +135,7 @@ class FhirServer:
         if (bundle.get("resourceType"), bundle.get("type")) != ("Bundle", "transaction"):
             raise Permanent("not a transaction Bundle", fix=fix, kind="syntax")
         delivery = outgoing.delivery
+        self._profiles.let_pass(bundle, delivery.id)
         return Answer(self._store.apply(tx, bundle, message=delivery.message, at=delivery.created_at))
 
     def effect(self, data: bytes) -> Apply:
@@ -140,7 +145,7 @@ class FhirServer:
         """Serve. Raises BridgeError (kind ``settings``) when its address cannot be had."""
         settings = self._settings
         work, subscribing = self._services.work, self._subscribing
-        self._writes = Writes(self._store, receive, work, settings.release, subscribing)
+        self._writes = Writes(self._store, receive, work, settings.release, subscribing, self._profiles)
         self._routes = Routes(
             self._services.name,
             self._table(self._writes),

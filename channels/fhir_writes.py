@@ -25,6 +25,7 @@ from bridge.fhir.rights import Forbidden
 from bridge.message import Message
 from bridge.ports import Answer, Apply, Inbound, Receive, Work
 from channels.fhir_exchange import Asked, stamps, told
+from channels.fhir_profiles import Profiles
 from channels.fhir_subscribing import Subscribing
 
 LARGE = 64 * 1024
@@ -37,9 +38,17 @@ _VERBS = {200: "updated", 201: "created", 204: "deleted"}
 class Writes:
     """Hands what clients write to ``receive``, and the projection's part of it to ``subscribing``."""
 
-    def __init__(self, store: Any, receive: Receive, work: Work, release: Release, subscribing: Subscribing) -> None:
+    def __init__(
+        self,
+        store: Any,
+        receive: Receive,
+        work: Work,
+        release: Release,
+        subscribing: Subscribing,
+        profiles: Profiles,
+    ) -> None:
         self._store, self._receive, self._work, self.release = store, receive, work, release
-        self._subscribing = subscribing
+        self._subscribing, self._profiles = subscribing, profiles
 
     async def create(self, asked: Asked) -> Response:
         asked.caller.check("create", asked.kind)
@@ -102,12 +111,17 @@ class Writes:
         wrapped = read(body) if b'"Parameters"' in body else None
         if isinstance(wrapped, dict) and wrapped.get("resourceType") == "Parameters":
             body = encode(_named(wrapped, "resource"))
-        value, found = await self.checked(body)
+        value, found = await self.checked(asked, body)
         if value is None or not isinstance(value.get("resourceType"), str):
             raise found[0]
         if value.get("resourceType") != asked.kind:
             found.append(CodecError("the resource is not of the URL's type", at="resourceType"))
+        for url in [] if found else _profiles(asked, wrapped):
+            verdict = self._profiles.by(value, url)
+            found += verdict.faults
+            asked.told += verdict.unjudged
         told_all = outcome.outcome(outcome.RefusedResource(found)) if found else outcome.remark("no fault was found")
+        told_all["issue"] += outcome.warnings(asked.told)
         return told(told_all, pretty=asked.pretty)
 
     async def submit(self, asked: Asked, raw: bytes, wanted: Sequence[Interaction] | BridgeError) -> list[Outcome]:
@@ -124,6 +138,8 @@ class Writes:
         try:
             if found:
                 raise outcome.RefusedResource([revived(one) for one in found])
+            if faults := self._profiles.judge(value).faults:
+                raise outcome.RefusedResource(faults)
             wanted = interactions(value)
             if any(one.type == "Subscription" for one in wanted):
                 raise Refused("a subscription is its client's", at="Bundle.entry", fix="send it to the facade")
@@ -141,21 +157,29 @@ class Writes:
                 done = self._subscribing.write(tx, wanted, message, asked)
             counted = Counter(_VERBS[one.status] if one.changed else "unchanged" for one in done)
             summary = " ".join(f"{count} {verb}" for verb, count in sorted(counted.items()))
+            if asked and asked.told:
+                summary += f"; profiles warn of {', '.join(dict.fromkeys(one.at for one in asked.told))}"
             return Answer(summary, json.dumps([asdict(one) for one in done]).encode())
 
         return apply
 
-    async def checked(self, body: bytes) -> tuple[Any, list[BridgeError]]:
-        """A body's value and what is wrong with it as a resource."""
-        if len(body) < LARGE:
-            value, found = resource_faults(body, self.release)
-        else:
+    async def checked(self, asked: Asked, body: bytes) -> tuple[Any, list[BridgeError]]:
+        """A body's value and what is wrong with it as a resource; what profiles only warn of goes to ``asked.told``."""
+        large = len(body) >= LARGE
+        if large:
             value, found = await self._work(resource_faults, body, self.release)
-        return value, [revived(one) for one in found]
+        else:
+            value, found = resource_faults(body, self.release)
+        if found:
+            return value, [revived(one) for one in found]
+        judge = self._profiles
+        verdict = await judge.judge_large(value, self._work) if large else judge.judge(value)
+        asked.told = verdict.unjudged
+        return value, verdict.faults
 
     async def _write(self, asked: Asked, request: Mapping[str, str]) -> Response:
         wanted: Sequence[Interaction] | BridgeError
-        resource, faults = (None, []) if request["method"] == "DELETE" else await self.checked(asked.body)
+        resource, faults = (None, []) if request["method"] == "DELETE" else await self.checked(asked, asked.body)
         raw = single(asked, request, asked.body)
         if faults:
             wanted = outcome.RefusedResource(faults)
@@ -217,7 +241,7 @@ class Writes:
 def single(asked: Asked, request: Mapping[str, Any], body: bytes) -> bytes:
     """The message of one interaction: a batch of one entry, the resource spliced in as it came."""
     head: dict[str, Any] = {"resourceType": "Bundle"}
-    if control_id := asked.header("x-request-id"):
+    if control_id := asked.request_id:
         head["identifier"] = {"system": _REQUEST, "value": control_id}
     head["type"] = "batch"
     said = encode({key: value for key, value in request.items() if value})
@@ -245,6 +269,14 @@ def _named(parameters: Mapping[str, Any], name: str) -> Any:
     if found is None:
         raise CodecError("no resource to judge", at="Parameters.parameter", fix=f"name a parameter `{name}`")
     return found
+
+
+def _profiles(asked: Asked, parameters: Any) -> list[str]:
+    """The profiles that $validate is asked to judge by."""
+    named = [value for name, value in asked.query if name == "profile"]
+    listed = parameters["parameter"] if isinstance(parameters, dict) and "parameter" in parameters else ()
+    said = [one for one in listed if isinstance(one, dict) and one.get("name") == "profile"]
+    return [*named, *(str(one[key]) for one in said for key in ("valueUri", "valueCanonical") if key in one)]
 
 
 def _wrap(asked: Asked) -> None:

@@ -11,7 +11,8 @@ from pydantic import Field
 from bridge.codecs.ack import Ack, asks_for_nothing
 from bridge.codecs.mllp import wrap
 from bridge.errors import CodecError, Permanent, Uncertain
-from bridge.ports import Address, Answer, AnsweringSettings, Duration, Inbound, Outgoing, PeerBook, Services
+from bridge.peers import PeerBook
+from bridge.ports import Address, Answer, AnsweringSettings, Duration, Inbound, Outgoing, Services
 from channels.ack_policy import AckPolicy, judge
 from channels.mllp_link import Link
 from channels.mllp_pool import Pool

@@ -13,7 +13,7 @@ from bridge.errors import Unreachable
 from channels.mllp_link import Link
 
 if TYPE_CHECKING:
-    from bridge.ports import PeerBook
+    from bridge.peers import PeerBook
     from channels.mllp_client import MllpOutSettings
     from channels.tls import Certificates
 

@@ -9,7 +9,8 @@ import structlog
 from pydantic import ByteSize, Field, IPvAnyNetwork
 
 from bridge.listening import listen_on
-from bridge.ports import Address, Duration, HostPort, PeerBook, Receive, Services, SourceSettings
+from bridge.peers import PeerBook
+from bridge.ports import Address, Duration, HostPort, Receive, Services, SourceSettings
 from channels.mllp_connection import Connection
 from channels.tls import Certificates, TlsSettings
 

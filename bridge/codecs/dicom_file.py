@@ -30,6 +30,8 @@ _TEXT = frozenset(
     ("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT")
 )
 _NUMBER = frozenset({"US", "SS", "UL", "SL"})
+_DEEPEST = 16
+"""Levels of sequences; a worklist item has four."""
 
 
 def to_file(attributes: Mapping[str, Any], *, charset: str = "ISO_IR 192", creator: str = "") -> bytes:
@@ -50,6 +52,7 @@ def from_file(data: bytes) -> dict[str, Any]:
     """The attributes of an item in a file, with or without preamble. Raises CodecError if it is none."""
     try:
         read = dcmread(BytesIO(data), force=True)
+        _check_depth(read)
         read.decode()
         syntax = UID(read.file_meta.get("TransferSyntaxUID") or ImplicitVRLittleEndian)
         if syntax not in (ExplicitVRLittleEndian, ImplicitVRLittleEndian):
@@ -85,6 +88,16 @@ def update_of(attributes: Mapping[str, Any], issuer: str = "") -> WorklistUpdate
 def _issuer(sequence: Any) -> str:
     item = sequence[0] if sequence else {}
     return str(item.get("LocalNamespaceEntityID") or item.get("UniversalEntityID") or "")
+
+
+def _check_depth(data: Dataset) -> None:
+    """Raises CodecError for sequences that are nested too deep: of those that it cannot follow, pydicom's decoding
+    makes error messages that double with each level."""
+    level = [data]
+    for _ in range(_DEEPEST):
+        level = [item for one in level for element in one if element.VR == "SQ" for item in element.value]
+    if level:
+        raise CodecError("sequences are nested too deep", fix="give a .wl file of a worklist server")
 
 
 def _attributes(data: Dataset) -> dict[str, Any]:

@@ -1,22 +1,25 @@
 """Whether a FHIR resource keeps to the profiles of a folder (R4 profiling.html, conformance-rules.html).
 
-Judged: how often elements and slices stand there, fixed values and patterns, types, types of reference targets, required
-codes that the folder lists, lengths, extensions, and constraints of severity error. It has passed ``fhir_check`` before.
-What a profile says and cannot be judged is told: of the profile in :attr:`Library.notes`, of a resource in
-:attr:`Verdict.unjudged`. Not looked at: whether what a reference points to keeps to the profile named there.
+Judged: how often elements and slices stand there, fixed values and patterns, types, types of reference targets,
+required codes that the folder lists, lengths, extensions, and constraints of severity error. The resource has passed
+``fhir_check`` before. What a profile says and cannot be judged is told: of the profile in :attr:`Library.notes`, of a
+resource in :attr:`Verdict.unjudged`. Not looked at: whether what a reference points to keeps to the profile that is
+named there.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from bridge.codecs.fhir_profile_files import Json, Note, bare, read
-from bridge.codecs.fhir_profile_node import BASE, Discriminator, Node, Profile, compiled
+from bridge.codecs.fhir_profile_node import Discriminator, Node, Profile, compiled
 from bridge.codecs.fhir_profile_values import Item, at_path, items, matches, target_type
-from bridge.errors import MappingError
+from bridge.errors import BridgeError, MappingError
 
 _DEEPEST = 100
 _ANY = {"Resource", "DomainResource"}
@@ -26,8 +29,8 @@ _ANY = {"Resource", "DomainResource"}
 class Verdict:
     """What is wrong with a resource, and what of its profiles could not be judged; ``at`` is the element's path."""
 
-    faults: list[MappingError] = field(default_factory=list)
-    unjudged: list[MappingError] = field(default_factory=list)
+    faults: list[BridgeError] = field(default_factory=list)
+    unjudged: list[BridgeError] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +69,41 @@ class Library:
                 self._resource(entry["resource"], f"{at}.entry[{index}].resource", of, within, verdict)
 
 
+def judged(resource: Json, folder: Path, stamp: str, of: Mapping[str, Iterable[str]]) -> Verdict:
+    """:meth:`Library.judge` by the folder as it was at ``stamp``."""
+    return library(folder, stamp).judge(resource, of)
+
+
+def stamp(folder: Path) -> str:
+    """Tells two states of a folder apart."""
+    files = sorted((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in folder.rglob("*.json"))
+    return hashlib.sha256(repr(files).encode()).hexdigest()
+
+
+@lru_cache(maxsize=8)
+def library(folder: Path, stamp: str) -> Library:  # noqa: ARG001 - a folder that was changed is read anew
+    """:func:`load`, once for each state of a folder."""
+    return load(folder)
+
+
 def load(folder: Path) -> Library:
     """The profiles of a folder, each compiled; its mistakes are notes of severity error."""
     published = read(folder)
     made = {url: compiled(one, published) for url, one in published.definitions.items()}
     known = {url: one for url, one in made.items() if one is not None}
     return Library(known, tuple(published.notes))
+
+
+def mistakes(known: Library, of: Mapping[str, Iterable[str]]) -> list[Note]:
+    """What is wrong with a folder, and with the profiles that are named for each type."""
+    found = [note for note in known.notes if note.severity == "error"]
+    for kind, url in ((kind, bare(url)) for kind, urls in of.items() for url in urls):
+        profile = known.profiles.get(url)
+        if profile is None:
+            found.append(Note("", url, "the folder has no such profile that can be judged by", "error"))
+        elif profile.type != kind:
+            found.append(Note("", url, f"a profile of {profile.type}, not of {kind}", "error"))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +129,7 @@ class _Judging:
         """One element by what the profile says of it."""
         value, at = item.value, item.at
         kind = item.kind or (value.get("resourceType", "") if isinstance(value, dict) else "")
-        if kind and node.types and not (_ANY & node.types.keys()) and kind not in node.types and node.id != kind:
+        if kind and node.types and not (_ANY & node.types.keys()) and kind not in node.types:
             self._fault(f"the profile allows no {kind} here", at, "datatype")
             return
         if value is not None:
@@ -127,7 +159,7 @@ class _Judging:
 
         for rule in node.rules:
             base = item.value.get("resourceType") if isinstance(item.value, dict) else None
-            one = ResourceNode.create_node(item.value, base or item.kind or node.path)
+            one: Any = ResourceNode.create_node(item.value, base or item.kind or node.path)  # type: ignore[no-untyped-call]
             try:
                 said = rule.holds(one, {"resource": self.whole, "rootResource": self.whole})
             except Exception:  # noqa: BLE001 - the library raises whatever it meets; what it cannot judge is told

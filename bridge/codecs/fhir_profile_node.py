@@ -102,7 +102,7 @@ class _Compiler:
     def profile(self) -> Profile | None:
         elements = self._definition.get("snapshot", {}).get("element") or []
         if not elements:
-            self._note("", "no snapshot: publish the profile with one", error=True)
+            self._note("", "not judged: the profile has no snapshot")
             return None
         try:
             for element in elements:
@@ -115,12 +115,12 @@ class _Compiler:
                 if node.slices:
                     self._slicing(node, element.get("slicing") or {})
         except (KeyError, TypeError, ValueError, AttributeError):
-            self._note("", "the snapshot is not one of R4 or R5", error=True)
+            self._note("", "not judged: its snapshot is none of R4 or R5")
             return None
         return Profile(self._url, self._definition["type"], next(iter(self._nodes.values()))[0])
 
-    def _note(self, at: str, what: str, *, error: bool = False) -> None:
-        note = Note(self._file, at, what, "error" if error else "warning")
+    def _note(self, at: str, what: str) -> None:
+        note = Note(self._file, at, what)
         if note not in self._published.notes:
             self._published.notes.append(note)
 

@@ -10,6 +10,10 @@ from typing import Any
 from bridge.codecs.fhir_profile_files import Json
 from bridge.codecs.fhir_profile_node import Node
 
+_PRIMITIVES = {
+    *("base64Binary", "boolean", "canonical", "code", "date", "dateTime", "decimal", "id", "instant", "integer"),
+    *("integer64", "markdown", "oid", "positiveInt", "string", "time", "unsignedInt", "uri", "url", "uuid"),
+}
 _TARGET = re.compile(r"(?:^|/)([A-Z][A-Za-z]+)(?:/[A-Za-z0-9.-]{1,64}(?:/_history/[A-Za-z0-9.-]{1,64})?|\?.*)$")
 
 
@@ -95,9 +99,3 @@ def _under(name: str, kind: str, holder: Json, at: str) -> list[Item]:
         )
         for index in range(max(len(values), len(extras)))
     ]
-
-
-_PRIMITIVES = frozenset(
-    "base64Binary boolean canonical code date dateTime decimal id instant integer integer64 markdown oid positiveInt "
-    "string time unsignedInt uri url uuid".split()
-)

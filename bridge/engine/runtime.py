@@ -26,7 +26,8 @@ from bridge.engine.turns import Turns
 from bridge.engine.workers import Workers
 from bridge.errors import BridgeError, NotFound, Permanent, SettingsError, StoreUnavailable
 from bridge.message import new_id
-from bridge.ports import PeerRecord, Receive, Services, Source, SourceSettings, Watching, channel_type
+from bridge.peers import PeerRecord, Watching
+from bridge.ports import Receive, Services, Source, SourceSettings, channel_type
 from bridge.settings import Loaded, from_files
 from bridge.store import identity_desk, revisions
 from bridge.store.accept import Acceptance

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bridge.errors import BridgeError, Refused
@@ -61,6 +61,11 @@ def remark(text: str, *, severity: str = "information", code: str = "information
     """An OperationOutcome of one issue that is no error."""
     issue = {"severity": severity, "code": code, "diagnostics": text}
     return {"resourceType": "OperationOutcome", "issue": [issue]}
+
+
+def warnings(told: Iterable[BridgeError]) -> list[dict[str, Any]]:
+    """An issue for each of what is told, though it is no error."""
+    return [{**_issue(one), "severity": "warning"} for one in told]
 
 
 def _issue(fault: BridgeError) -> dict[str, Any]:

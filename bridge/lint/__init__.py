@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 
 from bridge.errors import Finding, SettingsError
-from bridge.lint import flow, paths, results, routes, types, usage
+from bridge.lint import fhir_profiles, flow, paths, results, routes, types, usage
 from bridge.lint.outline import Outline, outline
 from bridge.mapping import MappingSet, compile_all, compile_condition
 from bridge.mapping.compile import CASES
@@ -80,3 +80,4 @@ def _of_routes(loaded: Loaded, compiled: MappingSet, outlines: Mapping[str, Outl
                 yield from error.findings
     if config:
         yield from routes.findings(config, document, compiled, outlines)
+        yield from fhir_profiles.findings(config, document)

@@ -459,8 +459,9 @@ def test_bodies_are_packed_both_ways(client: Client) -> None:
 
     packed = client.write("POST", "/Patient", body, content_encoding="gzip")
     broken = client.write("POST", "/Patient", body[:-9], content_encoding="gzip")
+    longer = client.write("POST", "/Patient", body + b"more", content_encoding="gzip")
 
-    assert (packed.status_code, broken.status_code) == (201, 400)
+    assert (packed.status_code, broken.status_code, longer.status_code) == (201, 400, 400)
     assert client.get("/metadata", headers={"accept-encoding": "gzip"}).headers["content-encoding"] == "gzip"
 
 

@@ -106,6 +106,7 @@ async def test_an_order_of_one_resource_leaves_with_its_patient_and_every_change
         times = {"start": "2026-01-06T09:45:00+01:00", "end": "2026-01-06T10:15:00+01:00"}
         await his.made(
             {"resourceType": "Appointment", "status": "booked", "basedOn": this, "participant": [booked], **times}
+            | {"identifier": [{"system": "urn:his:bookings", "value": "AP1"}]}
         )
 
         for status in ("active", "on-hold", "active", "revoked"):
@@ -132,6 +133,7 @@ async def test_an_order_is_on_the_worklist_when_it_is_booked_and_off_it_when_it_
 
         await his.made(
             {"resourceType": "Appointment", "status": "booked", "basedOn": this, "participant": [booked], **times}
+            | {"identifier": [{"system": "urn:his:bookings", "value": "AP1"}]}
         )
         await eventually(lambda: his.listed() == [("APL4", "20260106", "094500")])
 

@@ -15,6 +15,7 @@ HOMES = {
     "bridge.errors": "values",
     "bridge.message": "values",
     "bridge.model": "values",
+    "bridge.peers": "values",
     "bridge.ports": "values",
     "bridge.state": "values",
     "bridge.yamlfile": "values",

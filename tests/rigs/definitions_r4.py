@@ -26,19 +26,25 @@ def _folder() -> Path:
 
 
 @cache
-def definitions() -> dict[str, list[dict[str, Any]]]:
-    """The elements of each resource and data type, by its name."""
+def structures() -> dict[str, dict[str, Any]]:
+    """The StructureDefinition of each resource and data type, by its name."""
     found = {}
     for name in _FILES:
         for entry in json.loads((_folder() / name).read_bytes())["entry"]:
             one = entry["resource"]
             if one["resourceType"] == "StructureDefinition" and one.get("derivation") != "constraint":
-                found[one["name"]] = one["snapshot"]["element"]
+                found[one["name"]] = one
     return found
 
 
+def definitions() -> dict[str, list[dict[str, Any]]]:
+    """The elements of each resource and data type, by its name."""
+    return {name: one["snapshot"]["element"] for name, one in structures().items()}
+
+
 @cache
-def _value_sets() -> dict[str, dict[str, Any]]:
+def value_sets() -> dict[str, dict[str, Any]]:
+    """ValueSets and CodeSystems by their URLs."""
     listed = json.loads((_folder() / "valuesets.json").read_bytes())["entry"]
     return {one["resource"]["url"]: one["resource"] for one in listed}
 
@@ -46,12 +52,12 @@ def _value_sets() -> dict[str, dict[str, Any]]:
 def codes(element: dict[str, Any]) -> frozenset[str] | None:
     """The codes that a required binding allows; None where there is none, or one that cannot be listed."""
     binding = element.get("binding", {})
-    found = _value_sets().get(str(binding.get("valueSet", "")).partition("|")[0])
+    found = value_sets().get(str(binding.get("valueSet", "")).partition("|")[0])
     if binding.get("strength") != "required" or found is None or [one["code"] for one in element["type"]] != ["code"]:
         return None
     made: set[str] = set()
     for part in found.get("compose", {}).get("include", []):
-        concepts = part.get("concept") or _value_sets().get(part.get("system", ""), {}).get("concept")
+        concepts = part.get("concept") or value_sets().get(part.get("system", ""), {}).get("concept")
         if concepts is None or part.get("filter") or part.get("valueSet"):
             return None
         made |= set(_listed(concepts))

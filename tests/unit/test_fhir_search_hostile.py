@@ -18,7 +18,11 @@ def facade(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """Two patients, the first with an order."""
     with new_facade(request, tmp_path_factory) as found:
         first = patient(1, id="p1", name=[{"family": "EXEMPLE"}], birthDate="1980-02-03")
-        found.write(put(first), put(patient(2, id="p2", birthDate="1950")), put(order(1, id="o1", subject={"reference": "Patient/p1"})))
+        found.write(
+            put(first),
+            put(patient(2, id="p2", birthDate="1950")),
+            put(order(1, id="o1", subject={"reference": "Patient/p1"})),
+        )
         yield found
 
 

@@ -330,6 +330,19 @@ def test_history_tells_every_version_newest_first_page_by_page(facade: Facade) -
         facade.fhir.history(cursor="x")
 
 
+def test_a_history_since_a_moment_is_all_that_came_then_and_later(facade: Facade) -> None:
+    assert facade.fhir.history(since=NOON).matches == []
+    for year in range(1980, 1984):
+        facade.write(*(put(patient(number, id=f"p{number}", birthDate=str(year))) for number in (1, 2, 3)))
+
+    everything = facade.fhir.history().matches
+
+    assert len(everything) == 12
+    for moment in range(NOON - 1500, NOON + 6000, 500):
+        expected = [one for one in everything if one.modified >= moment]
+        assert facade.fhir.history(since=moment).matches == expected
+
+
 def test_changes_are_told_in_their_sequence_with_the_message_that_made_them(facade: Facade) -> None:
     facade.write(put(patient(1, id="p1")), put(order(1, id="o1")))
     seen = facade.fhir.newest()

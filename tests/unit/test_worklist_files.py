@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import structlog
 
 from bridge.codecs.dicom_file import from_file, to_file
 from bridge.codecs.formats import FORMATS
 from bridge.codecs.worklist_file import parse_item
-from bridge.errors import BridgeError, Overloaded, StoreUnavailable
+from bridge.errors import BridgeError, CodecError, Overloaded, StoreUnavailable
 from bridge.model import StepStatus
 from bridge.ports import Inbound, Reply, Services, channel_type
 from bridge.state import MemoryState
@@ -338,3 +340,15 @@ def test_an_item_keeps_every_attribute_and_says_what_it_is_known_by() -> None:
     (update,) = read.document("RIS").updates
     assert update.order == ("placer:P1^RIS", "accession:A1^RIS") and update.status is StepStatus.SCHEDULED
     assert replace(update, steps=()) != update
+
+
+@pytest.mark.parametrize("depth", [40, 400, 4000])
+def test_sequences_that_are_nested_without_an_end_are_refused_at_once(depth: int) -> None:
+    # pydicom's own decoding of such a file doubles its error message with every level
+    data = b""
+    for _ in range(depth):
+        item = struct.pack("<HHL", 0xFFFE, 0xE000, len(data)) + data
+        data = struct.pack("<HHL", 0x0040, 0x0100, len(item)) + item
+
+    with pytest.raises(CodecError):
+        parse_item(data)
