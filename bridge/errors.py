@@ -42,19 +42,20 @@ FACES: dict[str, Face] = {
     "version": Face("AR", "203", "not-supported", 422, 0x0122, 3),
     "unknown_key": Face("AE", "204", "not-found", 404, 0x0112, 4),
     "duplicate_key": Face("AE", "205", "duplicate", 409, 0x0111, 4),
-    "ambiguous": Face("AE", "205", "multiple-matches", 412, 0x0111, 4),
-    "deleted": Face("AE", "204", "deleted", 410, 0x0112, 4),
-    "precondition": Face("AE", "206", "conflict", 412, 0x0110, 4),
-    "business_rule": Face("AE", "206", "business-rule", 422, 0x0110, 4),
-    "search": Face("AE", "102", "invalid", 400, 0x0106, 3),
-    "unsupported": Face("AR", "200", "not-supported", 400, 0x0122, 3),
     "locked": Face("AE", "206", "conflict", 409, 0x0110, 4),
     "internal": Face("AE", "207", "exception", 500, 0x0110, 1),
     "overload": Face("AR", "207", "throttled", 503, 0xA700, 5),
     "unavailable": Face("AR", "207", "transient", 503, 0xA700, 5),
     "forbidden": Face("AR", "207", "forbidden", 403, 0x0124, 6),
     "settings": Face("AR", "207", "business-rule", 422, 0x0110, 2),
+    "ambiguous": Face("AE", "205", "multiple-matches", 412, 0x0111, 4),
+    "deleted": Face("AE", "204", "deleted", 410, 0x0112, 4),
+    "precondition": Face("AE", "206", "conflict", 412, 0x0110, 4),
+    "business_rule": Face("AE", "206", "business-rule", 422, 0x0110, 4),
+    "search": Face("AE", "102", "invalid", 400, 0x0106, 3),
+    "unsupported": Face("AR", "200", "not-supported", 400, 0x0122, 3),
 }
+"""Of kinds with the same code of HL7, the first is the one that the code is read as."""
 
 
 class BridgeError(Exception):

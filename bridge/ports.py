@@ -213,6 +213,8 @@ class Inbound:
     """Who sent it, as the transport knows it: ``127.0.0.1:53412``, a file name, an AE title."""
     apply: Apply | None = None
     """What it does to the channel's own projection before it is answered."""
+    warnings: tuple[str, ...] = ()
+    """What the source found in it, to be kept with the message."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ docs/fhir-client.md.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections import Counter
 from typing import Any, ClassVar, Literal
@@ -62,7 +61,7 @@ class FhirOut:
         bundle, or one that a profile refuses).
         """
         bundle = _bundle(outgoing.data)
-        await asyncio.to_thread(self._profiles.let_pass, bundle, outgoing.delivery.id)
+        await self._profiles.let_out(bundle, outgoing.delivery.id)
         for _ in range(_AT_ONCE if self._read_first else 0):
             try:
                 return await self._bring(bundle)

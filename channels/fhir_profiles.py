@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Literal
 
 import structlog
@@ -14,7 +15,6 @@ from bridge.errors import BridgeError, Permanent
 from bridge.ports import LocalPath, Names, Work
 
 log = structlog.get_logger(__name__)
-_MOST = 50
 
 
 class ProfileSettings(BaseModel):
@@ -60,6 +60,11 @@ class Profiles:
             raise BridgeError("there is no such profile here", at="http.profile", kind="unsupported")
         return known.by(value, url)
 
+    async def let_out(self, bundle: dict[str, Any], delivery: str) -> None:
+        """:meth:`let_pass`, without anybody waiting for it."""
+        if self._in_use:
+            await asyncio.to_thread(self.let_pass, bundle, delivery)
+
     def let_pass(self, bundle: dict[str, Any], delivery: str) -> None:
         """Raises Permanent for a Bundle on its way out that is refused; logs what is only told."""
         if not self._in_use:
@@ -74,5 +79,5 @@ class Profiles:
 
     def _weighed(self, found: Verdict) -> Verdict:
         if self._settings and self._settings.validation == "strict":
-            return Verdict(found.faults[:_MOST], found.unjudged[:_MOST])
-        return Verdict([], [*found.faults, *found.unjudged][:_MOST])
+            return found
+        return Verdict([], [*found.faults, *found.unjudged])

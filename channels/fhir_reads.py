@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64decode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +22,8 @@ from channels.fhir_exchange import PAIR, Asked, bundle, entry, moment, pairs, st
 _EVERYTHING = tuple(kind for kind in TYPES if kind != "Patient" and "patient" in PARAMETERS[kind])
 """Types whose resources belong to a patient."""
 _PAGE = 50
+_AT_ONCE = 3
+"""Searches at a time: each takes the processor from acknowledgements, and a thread from deliveries."""
 
 
 class Reads:
@@ -29,6 +31,12 @@ class Reads:
 
     def __init__(self, store: Any, most: int) -> None:
         self._store, self._most = store, most
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def _ask(self, question: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
+        """Of the store what may take long."""
+        async with self._turns:
+            return await asyncio.to_thread(question, *arguments, **more)
 
     async def read(self, asked: Asked) -> Response:
         asked.caller.check("read", asked.kind)
@@ -57,7 +65,7 @@ class Reads:
         if asked.method == "POST" and asked.body:
             parameters += self._form(asked)
         asked.searched += parameters
-        page = await asyncio.to_thread(
+        page = await self._ask(
             self._store.search,
             asked.kind,
             self._counted([one for one in parameters if one[0] != "_cursor"]),
@@ -81,7 +89,7 @@ class Reads:
     async def history(self, asked: Asked) -> Response:
         asked.caller.check("read" if asked.id else "search", asked.kind)
         said = dict(asked.query)
-        page = await asyncio.to_thread(
+        page = await self._ask(
             self._store.history,
             asked.kind,
             asked.id,
@@ -139,7 +147,7 @@ class Reads:
         if since:
             wanted.append(("_lastUpdated", f"ge{since}"))
         sight = asked.caller
-        return await asyncio.to_thread(self._store.search, kind, wanted, strict=True, sight=sight, cursor=cursor)
+        return await self._ask(self._store.search, kind, wanted, strict=True, sight=sight, cursor=cursor)
 
     def _form(self, asked: Asked) -> list[PAIR]:
         form = "application/x-www-form-urlencoded"

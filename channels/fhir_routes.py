@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 import zlib
@@ -48,8 +49,10 @@ class Routes:
         max_size: int,
         authorise: Authorise,
         recorder: Recorder,
+        patience: float = 30.0,
     ) -> None:
-        self._channel, self._base, self._max_size = channel, base, max_size
+        """``patience``: seconds without anything of a body, after which the request ends."""
+        self._channel, self._base, self._max_size, self._patience = channel, base, max_size, patience
         self._release: Any = release
         self._authorise, self._recorder = authorise, recorder
         self._patterns = [(_pattern(path), handlers) for path, handlers in table.items()]
@@ -150,17 +153,22 @@ class Routes:
 
     async def _body(self, request: Request) -> bytes:
         """The request's body, unpacked. What is too large is read on for as much again: a client that is cut off while
-        it writes does not see the answer. Raises HttpFault 413 and 415."""
+        it writes does not see the answer. Raises HttpFault 408, 413 and 415."""
         packed = request.headers.get("content-encoding", "identity").lower()
         if packed not in ("identity", "gzip", "x-gzip"):
             raise outcome.HttpFault(415, "this encoding is not taken", at="http.Content-Encoding", fix="use gzip")
         limit, read = self._max_size, 0
         body = bytearray()
-        async for part in request.stream():
-            read += len(part)
-            body += part[: limit + 1 - len(body)]
-            if read > 2 * limit:
-                break
+        try:
+            async with asyncio.timeout(self._patience) as patience:
+                async for part in request.stream():
+                    patience.reschedule(asyncio.get_running_loop().time() + self._patience)
+                    read += len(part)
+                    body += part[: limit + 1 - len(body)]
+                    if read > 2 * limit:
+                        break
+        except TimeoutError:
+            raise outcome.HttpFault(408, "the body does not come", headers={"Connection": "close"}) from None
         if len(body) <= limit and packed != "identity":
             body = _unpacked(body, limit)
         if len(body) > limit:

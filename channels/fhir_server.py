@@ -105,6 +105,7 @@ class FhirServer:
         """Of the models: requests wait for it."""
         self._recorder = Recorder(services.name, services.trail)
         self._since = moment(int(time.time() * 1000))
+        self._stopping = False
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -165,6 +166,7 @@ class FhirServer:
 
     async def stop(self) -> None:
         """Returns when the requests under way are answered, or after ten seconds."""
+        self._stopping = True
         await self._notifier.stop()
         if self._server:
             await self._server.stop()
@@ -192,9 +194,12 @@ class FhirServer:
             return
         if scope["type"] != "http":
             return
-        if routes is None or self._loading is None or not (asked == path or asked.startswith(f"{path}/")):
+        if not (asked == path or asked.startswith(f"{path}/")):
             error = outcome.HttpFault(404, "nothing here", at="http.path", fix=f"ask below {path}")
             await problem(error)(scope, receive, send)
+            return
+        if routes is None or self._loading is None or self._stopping:
+            await problem(_stops())(scope, receive, send)
             return
         self._under_way += 1
         self._idle.clear()
@@ -241,7 +246,7 @@ class FhirServer:
 
     async def _handle(self, asked: Asked) -> Response:
         if self._routes is None:
-            return problem(BridgeError("the channel stops", fix="try again", kind="unavailable"))
+            return problem(_stops())
         return await self._routes.handle(asked)
 
     async def _metadata(self, asked: Asked) -> Response:
@@ -262,6 +267,10 @@ class FhirServer:
 
     async def _openapi(self, asked: Asked) -> Response:
         return told(openapi.document(self._settings.release, asked.base), pretty=asked.pretty)
+
+
+def _stops() -> BridgeError:
+    return BridgeError("the channel starts or stops", fix="try again", kind="unavailable")
 
 
 FHIR_SERVER = ChannelType("fhir-server", "both", FhirServerSettings, FhirServer, role="web")

@@ -126,7 +126,8 @@ class Writes:
 
     async def submit(self, asked: Asked, raw: bytes, wanted: Sequence[Interaction] | BridgeError) -> list[Outcome]:
         """Hand a Bundle in as a message; what it asks for is done before the answer. Raises what it is refused for."""
-        reply = await self._receive(Inbound(raw, asked.peer, self._applying(wanted, asked)))
+        warnings = tuple(map(str, asked.told))
+        reply = await self._receive(Inbound(raw, asked.peer, self._applying(wanted, asked), warnings))
         self._subscribing.bell.set()
         if reply.error is not None:
             raise wanted if isinstance(wanted, BridgeError) and reply.message else reply.error
@@ -157,8 +158,6 @@ class Writes:
                 done = self._subscribing.write(tx, wanted, message, asked)
             counted = Counter(_VERBS[one.status] if one.changed else "unchanged" for one in done)
             summary = " ".join(f"{count} {verb}" for verb, count in sorted(counted.items()))
-            if asked and asked.told:
-                summary += f"; profiles warn of {', '.join(dict.fromkeys(one.at for one in asked.told))}"
             return Answer(summary, json.dumps([asdict(one) for one in done]).encode())
 
         return apply

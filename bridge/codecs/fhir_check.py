@@ -2,7 +2,8 @@
 
 Checked with the models of ``fhir.resources``. That package has R4B (4.3.0) and no R4 (4.0.1): where the two differ for
 the types that are served or written here, what R4 has goes (:data:`_CODES`, :data:`_ONLY_R4B`, ``valueMeta``). R5 is
-5.0.0. Invariants: ``fhir_rules.py``. Profiles, and codes of bindings that are not required, are not checked.
+5.0.0. Invariants: ``fhir_rules.py``; profiles: ``fhir_profile.py``. Codes of bindings that are not required are not
+checked.
 """
 
 from __future__ import annotations

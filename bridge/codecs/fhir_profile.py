@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from bridge.codecs.fhir_profile_node import Discriminator, Node, Profile, compil
 from bridge.codecs.fhir_profile_values import Item, at_path, items, matches, target_type
 from bridge.errors import BridgeError, MappingError
 
+MOST = 50
+"""Faults that are told of one resource or Bundle."""
 _DEEPEST = 100
 _ANY = {"Resource", "DomainResource"}
 
@@ -164,9 +166,10 @@ class _Judging:
                 said = rule.holds(one, {"resource": self.whole, "rootResource": self.whole})
             except Exception:  # noqa: BLE001 - the library raises whatever it meets; what it cannot judge is told
                 said = None
-            if said == [False]:
+            answer = said[0] if isinstance(said, list) and len(said) == 1 else None
+            if answer is False:
                 self._fault(f"{rule.human} ({rule.key})", item.at)
-            elif said != [True]:
+            elif answer is not True:
                 self._not_judged(f"the constraint {rule.key} could not be evaluated", item.at)
 
     def _by_types(self, node: Node, item: Item, kind: str) -> None:
@@ -178,10 +181,7 @@ class _Judging:
         if len(urls) == 1:
             self._nested(known[0], item, self.verdict)
             return
-        tried = [Verdict() for _ in known]
-        for one, verdict in zip(known, tried, strict=True):
-            self._nested(one, item, verdict)
-        if len(known) == len(urls) and all(one.faults for one in tried):
+        if len(known) == len(urls) and not any(self._fits(url, item) for url in urls):
             self._fault("fits none of the profiles that may stand here", item.at)
 
     def _nested(self, profile: Profile, item: Item, verdict: Verdict) -> None:
@@ -211,9 +211,9 @@ class _Judging:
 
     def _count(self, node: Node, count: int, at: str, slice_: str) -> None:
         if count < node.least:
-            self._fault(f"{node.least} wanted{slice_}" if slice_ else "the profile wants it", at, "required")
+            self._fault(f"the profile wants at least {node.least}{slice_}", at, "required")
         if node.most is not None and count > node.most:
-            self._fault(f"at most {node.most} allowed{slice_}", at)
+            self._fault(f"the profile allows at most {node.most}{slice_}", at)
 
     def _belongs(self, one: Node, item: Item) -> bool:
         return one.told_apart is not None and all(self._tells(each, item) for each in one.told_apart)
@@ -231,13 +231,10 @@ class _Judging:
     def _has(self, node: Node, found: list[Item]) -> bool:
         if not found:
             return node.least == 0 and not (node.has_fixed or node.has_pattern)
-        trial = Verdict()
-        one = _Judging(self.library, self.profile, self.whole, self.bundle, trial)
-        for count, each in enumerate(found):
-            one._value(node, each.value, each.at)
-            if len(trial.faults) <= count:
-                return True
-        return False
+        trials = [Verdict() for _ in found]
+        for each, trial in zip(found, trials, strict=True):
+            replace(self, verdict=trial)._value(node, each.value, each.at)
+        return not all(trial.faults for trial in trials)
 
     def _fits(self, url: str, item: Item) -> bool:
         trial = Verdict()
@@ -248,13 +245,16 @@ class _Judging:
         return not trial.faults
 
     def _fault(self, what: str, at: str, kind: str = "business_rule") -> None:
-        fault = MappingError(what, at=at, fix=f"see the profile {self.profile.url}", kind=kind)
-        if all((one.what, one.at) != (what, at) for one in self.verdict.faults):
-            self.verdict.faults.append(fault)
+        fix = f"see the profile {self.profile.url}"
+        _add(self.verdict.faults, MappingError(what, at=at, fix=fix, kind=kind))
 
     def _not_judged(self, what: str, at: str) -> None:
-        if all((one.what, one.at) != (what, at) for one in self.verdict.unjudged):
-            self.verdict.unjudged.append(MappingError(what, at=at, kind="unsupported"))
+        _add(self.verdict.unjudged, MappingError(what, at=at, kind="unsupported"))
+
+
+def _add(told: list[BridgeError], one: BridgeError) -> None:
+    if len(told) < MOST and all((other.what, other.at) != (one.what, one.at) for other in told):
+        told.append(one)
 
 
 def _type_of(item: Item) -> str:

@@ -100,12 +100,11 @@ class _Compiler:
         self._nodes: dict[str, tuple[Node, Json]] = {}
 
     def profile(self) -> Profile | None:
-        elements = self._definition.get("snapshot", {}).get("element") or []
-        if not elements:
+        if not self._definition.get("snapshot"):
             self._note("", "not judged: the profile has no snapshot")
             return None
         try:
-            for element in elements:
+            for element in self._definition["snapshot"]["element"]:
                 self._place(element)
             for node, element in self._nodes.values():
                 if "contentReference" in element and not node.children:
@@ -114,10 +113,10 @@ class _Compiler:
             for node, element in self._nodes.values():
                 if node.slices:
                     self._slicing(node, element.get("slicing") or {})
-        except (KeyError, TypeError, ValueError, AttributeError):
+            return Profile(self._url, self._definition["type"], next(iter(self._nodes.values()))[0])
+        except (KeyError, TypeError, ValueError, AttributeError, StopIteration):
             self._note("", "not judged: its snapshot is none of R4 or R5")
             return None
-        return Profile(self._url, self._definition["type"], next(iter(self._nodes.values()))[0])
 
     def _note(self, at: str, what: str) -> None:
         note = Note(self._file, at, what)
@@ -134,6 +133,7 @@ class _Compiler:
         elif not parent_name:
             pass
         elif parent_name not in self._nodes:
+            self._note(name, "not judged: the snapshot has no element above it")
             return
         elif slice_name:
             sliced = self._nodes.get(f"{parent_name}.{whole}")

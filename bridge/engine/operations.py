@@ -161,6 +161,10 @@ class Operations:
         if old["status"] == DeliveryStatus.PENDING.value:
             raise BridgeError(f"delivery {identifier} is pending: it will go by itself", kind="locked")
         row = self._store.message(old["message"])
+        if not old["route"] and old["destination"] == row["channel"]:
+            what = f"delivery {identifier} is what the message did here when it was accepted: that is not done again"
+            fix = "replay the message to where its routes lead: `radbridge replay --message ID`"
+            raise BridgeError(what, fix=fix, kind="unsupported")
         delivery = self._delivery(row, old["route"], old["destination"], old["mapping"])
         delivery.cause, delivery.origin = identifier, old["origin"]
         return _Item(delivery, identifier if old["status"] == DeliveryStatus.DEAD.value else "", row)

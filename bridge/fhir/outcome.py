@@ -12,6 +12,7 @@ _ELEMENT = re.compile(r"(?:[A-Z][A-Za-z]*|resourceType|http)(?:[.\[][^ ]*)?")
 _CODES = {
     401: "login",
     404: "not-found",
+    408: "timeout",
     410: "deleted",
     412: "conflict",
     405: "not-supported",

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, false, insert, select
 
 from bridge.codecs.fhir import decode
 from bridge.fhir.audit import ACTION, Access
@@ -36,7 +36,10 @@ class Trail:
 
     def keep(self, accesses: Sequence[Access]) -> None:
         """Returns once they are synced. Raises StoreUnavailable or Overloaded."""
-        self._write(lambda tx: _keep(tx, accesses))
+        shown = {one for access in accesses for one in access.shown}
+        patients = self._read(lambda one: _patients(one, shown))
+        rows = [row for access in accesses for row in _rows(access, patients)]
+        self._write(lambda tx: tx.execute(insert(audit), rows))
 
     def find(
         self,
@@ -95,30 +98,27 @@ def _begin(millis: int) -> str:
     return new_id(max(millis - 1, 0) / 1000)[:10]
 
 
-def _keep(tx: Connection, accesses: Sequence[Access]) -> None:
-    patients = _patients(tx, {one for access in accesses for one in access.shown})
-    rows: list[Mapping[str, Any]] = []
-    for access in accesses:
-        about = sorted({one for shown in access.shown for one in patients.get(shown, ())})
-        row = {
-            "id": new_id(access.at / 1000),
-            "at": access.at,
-            "actor": access.actor[:128],
-            "action": f"{ACTION}{access.act}",
-            "subject": access.subject,
-            "detail": json.dumps(access.detail(about), sort_keys=True),
-        }
-        named = [one for one in about if f"Patient/{one}" != access.subject]
-        detail = json.dumps({"access": row["id"]})
-        rows += [row] + [
-            {**row, "id": new_id(access.at / 1000), "action": f"{row['action']}{_ABOUT}", "subject": f"Patient/{one}"}
-            | {"detail": detail}
-            for one in named
-        ]
-    tx.execute(insert(audit), rows)
+def _rows(access: Access, patients: Mapping[tuple[str, str], set[str]]) -> list[dict[str, Any]]:
+    """An access, and after it each patient whom it was about."""
+    about = sorted({one for shown in access.shown for one in patients.get(shown, ())})
+    row = {
+        "id": new_id(access.at / 1000),
+        "at": access.at,
+        "actor": access.actor[:128],
+        "action": f"{ACTION}{access.act}",
+        "subject": access.subject,
+        "detail": json.dumps(access.detail(about), sort_keys=True),
+    }
+    detail = json.dumps({"access": row["id"]})
+    return [row] + [
+        {**row, "id": new_id(access.at / 1000), "action": f"{row['action']}{_ABOUT}", "subject": f"Patient/{one}"}
+        | {"detail": detail}
+        for one in about
+        if f"Patient/{one}" != access.subject
+    ]
 
 
-def _patients(tx: Connection, shown: set[tuple[str, str]]) -> dict[tuple[str, str], set[str]]:
+def _patients(connection: Connection, shown: set[tuple[str, str]]) -> dict[tuple[str, str], set[str]]:
     """The ids of the patients whom each of these resources is about."""
     found: dict[tuple[str, str], set[str]] = defaultdict(set)
     by_kind: dict[str, set[str]] = defaultdict(set)
@@ -129,22 +129,24 @@ def _patients(tx: Connection, shown: set[tuple[str, str]]) -> dict[tuple[str, st
     for kind, identifiers in by_kind.items():
         if kind not in COMPARTMENT or kind == "Patient":
             continue
+        there: set[str] = set()
         for part in fhir_rows.chunks(sorted(identifiers)):
+            of = (t.resource.c.type == kind, t.resource.c.id.in_(part), t.resource.c.deleted == false())
+            there.update(connection.execute(select(t.resource.c.id).where(*of)).scalars())
             joined = t.resource.join(t.token, t.token.c.resource == t.resource.c.row)
             where = (t.resource.c.type == kind, t.resource.c.id.in_(part), t.token.c.system == "Patient")
             wanted = select(t.resource.c.id, t.token.c.code).select_from(joined).where(*where)
-            for identifier, patient in tx.execute(wanted.where(t.token.c.parameter.in_(_BELONGING))):
+            for identifier, patient in connection.execute(wanted.where(t.token.c.parameter.in_(_BELONGING))):
                 found[kind, identifier].add(patient)
-        for identifier in identifiers:
-            if (kind, identifier) not in found:
-                found[kind, identifier] = _former(tx, kind, identifier)
+        for identifier in identifiers - there:
+            found[kind, identifier] = _former(connection, kind, identifier)
     return found
 
 
-def _former(tx: Connection, kind: str, identifier: str) -> set[str]:
+def _former(connection: Connection, kind: str, identifier: str) -> set[str]:
     """The patients whom a resource was about when it was last there: the index knows no deleted ones."""
     c = t.version.c
     wanted = select(c.body).where(c.type == kind, c.id == identifier, c.body.is_not(None))
-    body = tx.execute(wanted.order_by(c.version.desc()).limit(1)).scalar()
+    body = connection.execute(wanted.order_by(c.version.desc()).limit(1)).scalar()
     tokens = entries(decode(bytes(body))).tokens if body else set()
     return {code for number, system, code in tokens if number in _BELONGING and system == "Patient"}

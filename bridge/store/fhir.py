@@ -57,6 +57,9 @@ class FhirStore:
     """
 
     def __init__(self, reader: Engine, zone: tzinfo = UTC, few: int = FEW) -> None:
+        if reader.dialect.name == "postgresql":
+            # each statement sees what is committed, in a transaction too: its beginning and end are only waited for
+            reader = reader.execution_options(isolation_level="AUTOCOMMIT")
         self._reader, self.zone, self._few = reader, zone, few
 
     def at(self, zone: tzinfo) -> FhirStore:

@@ -72,9 +72,10 @@ class _Search:
     def __init__(self, connection: Connection, query: Query, more: Sequence[Condition], few: int) -> None:
         self._connection, self._query = connection, query
         self._conditions = merged([*query.conditions, *more])
-        # the more has to hold, the farther a walk goes from match to match
-        self._most = few * max(len(self._conditions), 1)
         self._keys = [_Key(parameter, down) for parameter, down in query.sort]
+        # the more has to hold, the farther a walk goes from match to match; looking up a key takes as long as a row
+        own = all(key.table is None for key in self._keys)
+        self._most = few * max(len(self._conditions), 1) // (1 if own else 2)
         self._known: dict[Condition, int | None] = {}
         """How many rows conditions leave."""
         self._made: dict[Condition, Select[Any]] = {}

@@ -44,17 +44,16 @@ class WebServer:
 
 class Mounting:
     """Serves ``application``, and under their own paths the channels that have no address of their own: always those
-    that run now, for a deploy replaces them."""
+    that a deploy made last; one that stops answers for itself until the next has started."""
 
     def __init__(self, application: Any, runtime: Runtime) -> None:
         self._application, self._runtime = application, runtime
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         path = scope.get("path", "")
-        for source in self._runtime.sources.values():
-            mount = source.mount if isinstance(source, Mounted) else ""
+        for end in self._runtime.ends.made.values():
+            mount = end.mount if isinstance(end, Mounted) else ""
             if mount and (path == mount or path.startswith(f"{mount}/")):
-                assert isinstance(source, Mounted)
-                await source.application({**scope, "root_path": mount}, receive, send)
+                await end.application({**scope, "root_path": mount}, receive, send)
                 return
         await self._application(scope, receive, send)

@@ -577,3 +577,19 @@ def test_a_large_resource_is_checked_as_a_small_one_is(client: Client) -> None:
 
     assert len(client.get(f"/ServiceRequest/{made['id']}").content) > 100_000
     assert issue(response)["expression"] == ["ServiceRequest.note[100].text"]
+
+
+def test_a_write_is_replayed_to_where_its_routes_lead_and_not_done_twice(base: str, client: Client) -> None:
+    made = client.made(patient())
+    api, headers = base.removesuffix("/fhir") + "/api", {"authorization": "Bearer secret-token"}
+    kept = messages(base, status="routed")[0]["id"]
+
+    with httpx.Client(base_url=api, headers=headers, trust_env=False) as console:
+        owed = {one["destination"]: one["id"] for one in console.get(f"/messages/{kept}").json()["deliveries"]}
+        again = console.post("/replay", json={"deliveries": [owed["fhir"]]})
+        sent = console.post("/replay", json={"messages": [kept]})
+
+    assert again.status_code == 400
+    assert "not done again" in again.json()["what"]
+    assert (sent.status_code, len(sent.json()["deliveries"])) == (200, 1)
+    assert client.get(f"/Patient/{made['id']}").headers["etag"] == 'W/"1"'

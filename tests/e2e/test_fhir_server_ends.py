@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import ssl
 import subprocess
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,42 @@ async def test_a_deploy_replaces_the_facade_and_its_resources_stay(tmp_path: Pat
         assert (await client.get("/fhir/metadata")).status_code == 404
         assert (await client.get(f"/r4/{path}")).json() == made
         assert (await client.get("/healthz")).status_code == 200
+    await web.stop()
+    await node.runtime.stop()
+    node.store.close()
+
+
+async def test_while_a_deploy_waits_for_requests_under_way_others_are_told_to_try_again(tmp_path: Path) -> None:
+    def loaded(**settings: Any) -> Any:
+        path = write_site(tmp_path, {"fhir": {"type": "fhir-server", **settings}}, {})
+        return load(path, overrides=Overrides.model_construct(), environ={})
+
+    node = build(loaded())
+    await node.runtime.start()
+    web = WebServer(node)
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b'{"resourceType": "Patient",'
+        begun.set()
+        await go_on.wait()
+        yield b'"active": true}'
+
+    async with httpx.AsyncClient(base_url=await web.start(), trust_env=False) as client:
+        writing = asyncio.create_task(client.post("/fhir/Patient", content=body()))
+        await begun.wait()
+        assert (await client.get("/fhir/metadata")).status_code == 200
+
+        deploying = asyncio.create_task(node.runtime.turn_to(Plan(loaded(page=7)), {}))
+        while (meanwhile := await client.get("/fhir/metadata")).status_code == 200:
+            pass
+        go_on.set()
+        await deploying
+
+        assert (meanwhile.status_code, meanwhile.json()["issue"][0]["code"]) == (503, "transient")
+        assert meanwhile.headers["retry-after"]
+        assert (await writing).status_code == 201
+        assert (await client.get("/fhir/metadata")).status_code == 200
     await web.stop()
     await node.runtime.stop()
     node.store.close()

@@ -25,7 +25,9 @@ CALLERS = {
     "a patient's app": rights("patient/*.cruds", patient="p1", client="app"),
     "a doctor's portal": rights("user/*.cruds", sees=[DOCTOR], client="portal"),
     "one of some types": rights("patient/Observation.rs patient/ServiceRequest.cruds", patient="p1", client="some"),
-    "one of some codes": rights("patient/*.rs?status=active patient/Patient.rs", patient="p1", client="codes"),
+    "one of some codes": rights(
+        "patient/ServiceRequest.rs?status=active patient/Patient.rs", patient="p1", client="codes"
+    ),
 }
 
 

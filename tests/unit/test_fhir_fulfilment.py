@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import delete
 
 from bridge.codecs.fhir import decode
-from bridge.codecs.formats import FORMATS
+from bridge.codecs.formats import read_any
 from bridge.codecs.hl7v2 import parse
 from bridge.codecs.performed import Event, encode_event
 from bridge.codecs.performed_order import unsaid
@@ -64,7 +64,7 @@ def place(
 
 
 def tell(facade: Facade, told: Event) -> Event:
-    message = FORMATS["dicom"].read(encode_event(told), "")
+    message = read_any(encode_event(told))
     facade.apply(*decode(COMPILED["mpps-to-fhir"].render(message, SITE).data)["entry"])
     return told
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,12 +11,9 @@ import pytest
 
 from bridge.codecs.fhir_profile import Library, load
 from bridge.fhir.interaction import TYPES
-from bridge.mapping.cases import run_cases
-from bridge.settings import load as load_site
-from bridge.settings import samples
 from tests.rigs import definitions_r4 as r4
 from tests.rigs import npm
-from tests.rigs.need import REPOSITORY
+from tests.rigs.fhir_profiles import made_by_cases
 
 Json = dict[str, Any]
 _IPS = "http://hl7.org/fhir/uv/ips/StructureDefinition/"
@@ -44,21 +39,8 @@ def summary(ips: Path) -> Library:
     return load(ips)
 
 
-def made_by_cases() -> Iterator[Json]:
-    """Every Bundle that a case of our mappings to FHIR makes."""
-    loaded = load_site(REPOSITORY / "config" / "bridge.yaml")
-    files = {name: text for name, text in loaded.mapping_files.items() if not name.endswith(".cases.yaml")}
-    for name, text in loaded.mapping_files.items():
-        if name.endswith("-to-fhir.cases.yaml"):
-            without = re.sub(r"(?m)^  snapshot: true\n", "", text)
-            files[name] = re.sub(r"(?m)^- name:", "- snapshot: true\n  name:", without)
-    for result in run_cases(files, samples(REPOSITORY / "mappings")):
-        if result.snapshot is not None:
-            yield json.loads(result.snapshot.text, parse_float=Decimal)
-
-
 def test_every_bundle_that_our_mappings_make_keeps_to_the_definitions_of_r4(base_profiles: Library) -> None:
-    bundles = list(made_by_cases())
+    bundles = list(made_by_cases("-to-fhir"))
     of = {url.rpartition("/")[2]: [url] for url in base_profiles.profiles}
 
     found = {str(fault) for one in bundles for fault in base_profiles.judge(one, of).faults}
