@@ -27,6 +27,8 @@ from tests.rigs.performed import created, dataset
 from tests.rigs.processes import free_port
 from tests.rigs.worklist import attributes, encoded
 
+SHARDS = 1024
+"""In which worklist-files keeps what it took."""
 ORDER = b'MSH|^~\\&|RIS|A|B|C|20240301||ORM^O01|c1|P|2.5\rPID|1||1||M\xfcller^Test\rZZZ|\\X0D\\||""\r'
 """Bytes of every kind that must arrive as they are: not UTF-8, escapes, trailing and empty fields."""
 
@@ -129,7 +131,7 @@ class WorklistFileSender(FileSender):
         (self.folder / f".{name}").write_bytes(data)
         (self.folder / f".{name}").rename(self.folder / name)
         while True:
-            shards = await self.services.state.get([str(number) for number in range(64)])
+            shards = await self.services.state.get([str(number) for number in range(SHARDS)])
             if any("digest" in shard.get(name, {}) for shard in shards.values()):
                 return True
             await asyncio.sleep(0.01)
