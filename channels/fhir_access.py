@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
@@ -109,6 +110,22 @@ Claims = Mapping[str, Any]
 async def anyone(request: Request) -> Caller:
     """Everybody may do everything: for networks that only trusted systems reach."""
     return Caller()
+
+
+async def this_machine(request: Request) -> Caller:
+    """Everybody on this machine may do everything. Raises Forbidden for all others."""
+    if request.client is None or not _is_here(request.client.host):
+        fix = "say in `access` of the channel whose tokens let in, or `open: true` where only trusted systems come"
+        raise Forbidden("other machines are not let in", fix=fix)
+    return Caller()
+
+
+def _is_here(host: str) -> bool:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 class Unauthorised(HttpFault):

@@ -23,7 +23,7 @@ from bridge.errors import BridgeError, CodecError, Permanent
 from bridge.fhir import capability, openapi, outcome
 from bridge.fhir.interaction import TYPES
 from bridge.ports import Address, Answer, Apply, ChannelType, Outgoing, Receive, Services, SinkSettings, SourceSettings
-from channels.fhir_access import AccessSettings, Authorise, anyone
+from channels.fhir_access import AccessSettings, Authorise, anyone, this_machine
 from channels.fhir_audit import Recorder
 from channels.fhir_audit_reads import AuditReads
 from channels.fhir_bundles import Bundles
@@ -67,8 +67,10 @@ class FhirServerSettings(SinkSettings, SourceSettings):
     connections: int = Field(default=256, ge=1)
     """Connections at a time on an address of its own; further ones are answered 503."""
     access: AccessSettings | None = None
-    """Who may use it: who shows a token of an authorization server. Without, everybody who reaches it may do
-    everything: for this machine only."""
+    """Who may use it: who shows a token of an authorization server. Without, all that is on this machine, and who shows
+    a certificate (`tls: ca`)."""
+    open: bool = False
+    """Without `access`: whoever reaches it may read and write everything. For networks of trusted systems only."""
     subscriptions: SubscriptionSettings = SubscriptionSettings()
     """What clients may subscribe to, and where notifications may go. See docs/subscriptions.md."""
     profiles: ProfileSettings | None = None
@@ -97,7 +99,8 @@ class FhirServer:
         self._told = SubscriptionReads(services.name, subscriptions, self._notifier.sockets)
         self._issuer = Issuer(settings.access) if settings.access else None
         self._profiles = Profiles(settings.profiles, services.name, settings.release)
-        self._authorise: Authorise = anyone
+        known = settings.open or (settings.tls and settings.tls.ca)
+        self._authorise: Authorise = anyone if known else this_machine
         if settings.access and self._issuer:
             self._authorise = Tokens(settings.access, self._issuer)
         self._routes: Routes | None = None

@@ -30,10 +30,10 @@ def check_facades(config: Config, file: YamlFile) -> Iterator[Finding]:
                 yield file.finding((*at, "path"), f"`{former}` is served at {one.path}", "choose another path")
         earlier[name] = one
         address = one.listen or config.web.listen
-        if not _is_local(address.host) and not _knows_its_callers(one):
+        if one.open and not _is_local(address.host) and not _knows_its_callers(one):
             what = f"everyone who reaches {address} may read and write every patient's data here"
-            fix = "listen on 127.0.0.1, or say in `access` whose tokens let in"
-            yield file.finding(at, what, fix, "warning")
+            fix = "remove `open`, and say in `access` whose tokens let in"
+            yield file.finding((*at, "open"), what, fix, "warning")
 
 
 def serves_clients(channel: ChannelSettings) -> bool:

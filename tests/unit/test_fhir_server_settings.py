@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 import yaml
+from starlette.requests import Request
 
+from bridge.fhir.rights import EVERYTHING, Forbidden
 from bridge.settings import Overrides, from_files
+from channels.fhir_access import this_machine
 
 
 def findings(web: str = "127.0.0.1:8080", **channels: dict[str, Any]) -> list[str]:
@@ -23,14 +26,15 @@ def findings(web: str = "127.0.0.1:8080", **channels: dict[str, Any]) -> list[st
 @pytest.mark.parametrize(
     ("web", "settings", "open_to_all"),
     [
-        ("127.0.0.1:8080", {}, False),
-        ("[::1]:8080", {}, False),
-        ("0.0.0.0:8080", {}, True),
-        ("0.0.0.0:8080", {"listen": "127.0.0.1:8081"}, False),
-        ("127.0.0.1:8080", {"listen": "10.1.2.3:8081"}, True),
+        ("127.0.0.1:8080", {"open": True}, False),
+        ("[::1]:8080", {"open": True}, False),
+        ("0.0.0.0:8080", {}, False),
+        ("0.0.0.0:8080", {"open": True}, True),
+        ("0.0.0.0:8080", {"open": True, "listen": "127.0.0.1:8081"}, False),
+        ("127.0.0.1:8080", {"open": True, "listen": "10.1.2.3:8081"}, True),
         ("0.0.0.0:8080", {"access": {"issuer": "https://login.example", "audience": "fhir"}}, False),
         ("127.0.0.1:8080", {"listen": "10.1.2.3:8081", "tls": {"certificate": "c.pem", "ca": "ca.pem"}}, False),
-        ("127.0.0.1:8080", {"listen": "10.1.2.3:8081", "tls": {"certificate": "c.pem"}}, True),
+        ("127.0.0.1:8080", {"open": True, "listen": "10.1.2.3:8081", "tls": {"certificate": "c.pem"}}, True),
     ],
 )
 def test_a_facade_that_other_machines_reach_without_showing_anything_is_a_warning(
@@ -71,3 +75,17 @@ def test_whose_patients_a_client_sees_is_a_search_that_can_be_followed(search: s
     found = findings(one={"access": access})
 
     assert told in found[0] if told else found == []
+
+
+@pytest.mark.parametrize(
+    ("peer", "let_in"),
+    [("127.0.0.1", True), ("::1", True), ("::ffff:127.0.0.1", True), ("10.1.2.3", False), ("::ffff:10.1.2.3", False)],
+)
+async def test_without_access_only_this_machine_is_let_in(peer: str, let_in: bool) -> None:
+    request = Request({"type": "http", "client": (peer, 40000), "headers": []})
+
+    if let_in:
+        assert (await this_machine(request)).rights is EVERYTHING
+    else:
+        with pytest.raises(Forbidden, match="other machines"):
+            await this_machine(request)
