@@ -12,8 +12,8 @@ _WORDS: Json = {
     "given": text("The message, by its name inside the mappings folder."),
     "edit": {
         "type": "object",
-        "description": "Fields changed before (path: ER7). An empty text empties, '\"\"' is HL7's null.",
-        "additionalProperties": {"type": ["string", "number", "null"]},
+        "description": "Places changed before: fields as ER7 (an empty text empties, '\"\"' is HL7's null), elements of"
+        " FHIR and attributes of DICOM with any value.",
     },
     "remove": one_or_list(text(), "Segments taken out before."),
     "context": {"type": "object", "description": "What the engine knows besides the message: site, identity."},
