@@ -20,6 +20,8 @@ from tests.rigs.performed import created, ended
 from tests.rigs.performed import order as scheduled
 from tests.rigs.processes import free_port
 from tests.rigs.radiology import hl7, merge, order, pid, report, segment, stamped
+from tests.rigs.receiver import receiving
+from tests.rigs.subscriptions import topical
 
 UTF8 = {"SpecificCharacterSet": "ISO_IR 192"}
 
@@ -32,6 +34,8 @@ class Site:
     mpps: int
     dicom: int
     base: str
+    hook: int
+    """Where the portal is told of what changes."""
 
     def node(self) -> Node:
         return Node(self.config, roles="receive,deliver,dicom,web")
@@ -43,13 +47,13 @@ class Site:
 
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    ris, his, mpps, dicom, web = (free_port() for _ in range(5))
+    ris, his, mpps, dicom, web, hook = (free_port() for _ in range(6))
     channels: dict[str, Any] = {
         "ris-in": {"type": "mllp-in", "listen": f"127.0.0.1:{ris}"},
         "his-in": {"type": "mllp-in", "listen": f"127.0.0.1:{his}", "identity": True},
         "modalities": {"type": "dicom-mpps-in", "listen": f"127.0.0.1:{mpps}"},
         "worklist": {"type": "dicom-worklist", "listen": f"127.0.0.1:{dicom}"},
-        "fhir": {"type": "fhir-server"},
+        "fhir": {"type": "fhir-server", "subscriptions": {"endpoints": [f"http://127.0.0.1:{hook}/*"]}},
     }
     to_worklist = {"message": ["ServiceRequest", "Bundle"]}
     routes = {
@@ -60,7 +64,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
         "requests": {"from": "fhir", "when": to_worklist, "to": [{"worklist": "servicerequest-to-worklist"}]},
     }
     config = write_site(tmp_path, channels, routes, web={"listen": f"127.0.0.1:{web}", "token": "secret-token"})
-    yield Site(config, ris, his, mpps, dicom, f"http://127.0.0.1:{web}/fhir")
+    yield Site(config, ris, his, mpps, dicom, f"http://127.0.0.1:{web}/fhir", hook)
 
 
 def _to(kind: str) -> list[dict[str, str]]:
@@ -97,10 +101,13 @@ async def comes(client: Client, search: str, node: Node) -> dict[str, Any]:
 
 
 async def test_an_order_is_followed_from_its_placing_to_the_signed_report(site: Site, tmp_path: Path) -> None:
-    async with site.node() as node:
+    async with site.node() as node, receiving(site.hook) as receiver:
         node.start()
         await node.says("Stop with Ctrl+C")
         with Client(site.base) as portal:
+            portal.made(topical("report-final", f"{receiver.url}/hook"))
+            await comes(portal, "/Subscription?status=active", node)
+
             # Given a patient of the HIS and an order of the RIS
             await site.tell(site.his, admitted("A1", "P1"))
             await site.tell(site.ris, placed("O1", 1))
@@ -128,6 +135,9 @@ async def test_an_order_is_followed_from_its_placing_to_the_signed_report(site: 
             signed = await comes(portal, "/DiagnosticReport?based-on.identifier=A1&status=final", node)
             assert signed["subject"] == asked["subject"]
             assert "as R1 says" in signed["conclusion"]
+            await until(lambda: receiver.numbers() == [1], "the notification", node)
+            (told,) = receiver.taken()
+            assert told.parameters["events"][0]["focus"].endswith(f"DiagnosticReport/{signed['id']}")
             everything = portal.get(f"/{asked['subject']['reference']}/$everything").json()
             kinds = {entry["resource"]["resourceType"] for entry in everything["entry"]}
             assert kinds >= {"Patient", "Encounter", "ServiceRequest", "Procedure", "ImagingStudy", "DiagnosticReport"}
