@@ -42,13 +42,6 @@ class DicomView(Foreign):
     def has(self, name: str) -> bool:
         return name in self.values
 
-    def moment(self) -> str:
-        for which in ("End", "Start"):
-            date, time = (self.get(f"PerformedProcedureStep{which}{part}") for part in ("Date", "Time"))
-            if date:
-                return (date + time)[:14]
-        return ""
-
 
 class _Item(DicomView):
     def __init__(self, outer: DicomView, item: Mapping[str, Any]) -> None:

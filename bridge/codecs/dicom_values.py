@@ -7,12 +7,14 @@ the character set is not among them, as all text is Unicode.
 
 from __future__ import annotations
 
+import json
 import re
 import struct
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from hashlib import blake2b
 from io import BytesIO
 from typing import Any
 
@@ -44,6 +46,37 @@ CODES = "CodeSequence"
 _PATH = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:\[\d{1,3}\])?(?:\.[A-Za-z][A-Za-z0-9]*(?:\[\d{1,3}\])?)*(?:\.[1-5])?")
 _PART = re.compile(r"([A-Za-z][A-Za-z0-9]*)(?:\[(\d{1,3})\])?")
 _FIX = "write a path as PatientID, PatientName.1 or PerformedSeriesSequence[2].ProtocolName"
+
+
+class Received:
+    """Of what came over an association: its data set, read once."""
+
+    data: bytes
+    implicit: bool
+
+    @cached_property
+    def _read(self) -> tuple[Values, list[str]]:
+        return read_values(self.data, implicit=self.implicit)
+
+    @property
+    def told(self) -> Values:
+        """What it says itself. Raises CodecError for a data set that cannot be read."""
+        return self._read[0]
+
+    @property
+    def oddities(self) -> list[str]:
+        """What people should know of it."""
+        return list(self._read[1])
+
+    def summed(self, *about: Any) -> bytes:
+        """A digest of what it says, however it was encoded."""
+        text = json.dumps([*about, self.told], ensure_ascii=False, sort_keys=True)
+        return blake2b(text.encode(), digest_size=16).digest()
+
+
+def items(value: Any) -> list[Mapping[str, Any]]:
+    """The items of a sequence; none of what was sent as something else."""
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
 
 
 def read_values(raw: bytes, *, implicit: bool) -> tuple[Values, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 _CODING = b"^~\\&"
 
 
-class Foreign:
+class Foreign(ABC):
     """A message of another format than HL7, or a slice of one; how its values are read is each format's own.
 
     A path of HL7 finds nothing here, but for the header that an HL7 message made of this one begins with: its time,
@@ -35,17 +36,17 @@ class Foreign:
         found = self.field(0, 9).decode() if path == "MSH-10" else ""
         return found or next(iter(self.all(path)), "")
 
+    @abstractmethod
     def all(self, path: str) -> list[str]:
         """Every value at ``path``; none of a path of another format."""
-        raise NotImplementedError
 
+    @abstractmethod
     def has(self, name: str) -> bool:
         """Whether what a path begins with is there."""
-        raise NotImplementedError
 
     def moment(self) -> str:
-        """The message's time (DTM)."""
-        raise NotImplementedError
+        """The message's time (DTM); empty where it has none of its own."""
+        return ""
 
     def places(self, path: Path) -> Sequence[int]:
         return (0,) if self.has(path.segment) else ()

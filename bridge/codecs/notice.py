@@ -5,25 +5,22 @@ An archive names instances, seldom an order: what is known of their study when a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from hashlib import blake2b
 from typing import Any
 
 from bridge.codecs.dicom_envelope import Envelope, open_envelope
 from bridge.codecs.dicom_message import DicomView
-from bridge.codecs.dicom_values import Values, read_values
-from bridge.codecs.performed import order_numbers, patients
+from bridge.codecs.dicom_values import Received, Values, items
+from bridge.codecs.performed import PATIENT, order_numbers, patients
+from bridge.codecs.performed_order import ORDERS
 from bridge.errors import CodecError
 from bridge.message import Header
 
 AVAILABILITY, COMMITMENT = "1.2.840.10008.5.1.4.33", "1.2.840.10008.1.20.1"
 SUCCESS, FAILURE = 1, 2
 """Event types of a commitment (PS3.4 J.3.3): all instances are kept; some are not."""
-_ORDERS = "ScheduledStepAttributesSequence"
-_PATIENT = ("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex")
 _ORDER = (
     "StudyInstanceUID", "AccessionNumber", "IssuerOfAccessionNumberSequence", "RequestedProcedureID",
     "PlacerOrderNumberImagingServiceRequest", "OrderPlacerIdentifierSequence",
@@ -32,7 +29,7 @@ _ORDER = (
 
 
 @dataclass(frozen=True)
-class Notice:
+class Notice(Received):
     """One N-CREATE (availability) or N-EVENT-REPORT (commitment) as it arrived. ``about``: what was known of it."""
 
     sop_class: str
@@ -47,22 +44,8 @@ class Notice:
     """Patient, and orders as a performed step has them."""
 
     @cached_property
-    def _read(self) -> tuple[Values, list[str]]:
-        return read_values(self.data, implicit=self.implicit)
-
-    @property
-    def told(self) -> Values:
-        return self._read[0]
-
-    @property
-    def oddities(self) -> list[str]:
-        return self._read[1]
-
-    @cached_property
     def digest(self) -> bytes:
-        """Of what it says, however it was encoded."""
-        text = json.dumps([self.sop_class, self.instance, self.event, self.told], ensure_ascii=False, sort_keys=True)
-        return blake2b(text.encode(), digest_size=16).digest()
+        return self.summed(self.sop_class, self.instance, self.event)
 
     @property
     def studies(self) -> list[str]:
@@ -71,26 +54,21 @@ class Notice:
     @property
     def performed(self) -> list[str]:
         """SOP Instance UIDs of the performed steps that it names."""
-        named = _items(self.told.get("ReferencedPerformedProcedureStepSequence"))
+        named = items(self.told.get("ReferencedPerformedProcedureStepSequence"))
         return [str(item["ReferencedSOPInstanceUID"]) for item in named if item.get("ReferencedSOPInstanceUID")]
-
-
-def _items(value: Any) -> list[Mapping[str, Any]]:
-    """The items of a sequence; none of what was sent as something else."""
-    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
 
 
 def about_step(values: Mapping[str, Any]) -> Values:
     """What a performed step knows that a notice does not say."""
-    return {key: values[key] for key in (*_PATIENT, _ORDERS) if values.get(key)}
+    return {key: values[key] for key in (*PATIENT, ORDERS) if values.get(key)}
 
 
-def about_items(items: Sequence[Mapping[str, Any]]) -> Values:
+def about_items(listed: Sequence[Mapping[str, Any]]) -> Values:
     """The same from the worklist items of its study."""
-    patient = {key: item[key] for item in items[:1] for key in _PATIENT if item.get(key)}
-    orders = [{key: item[key] for key in _ORDER if item.get(key)} for item in items]
+    patient = {key: item[key] for item in listed[:1] for key in PATIENT if item.get(key)}
+    orders = [{key: item[key] for key in _ORDER if item.get(key)} for item in listed]
     distinct = [order for number, order in enumerate(orders) if order not in orders[:number]]
-    return {**patient, _ORDERS: distinct} if distinct else {}
+    return {**patient, ORDERS: distinct} if distinct else {}
 
 
 def encode_notice(notice: Notice) -> bytes:
@@ -111,7 +89,7 @@ class NoticeMessage(DicomView):
             "ReceivingApplicationEntityTitle": notice.called,
         }
         self.values = {**notice.about, **{key: value for key, value in notice.told.items() if value}, **names}
-        orders = _items(self.values.get(_ORDERS))
+        orders = items(self.values.get(ORDERS))
         accessions = (str(item["AccessionNumber"]) for item in orders if item.get("AccessionNumber"))
         self.header = Header(
             type="^".join(self.kind),
@@ -132,10 +110,6 @@ class NoticeMessage(DicomView):
         if self.notice.sop_class == AVAILABILITY:
             return "IAN", "CREATE"
         return "STGCMT", "FAILURE" if self.notice.event == FAILURE else "SUCCESS"
-
-    def moment(self) -> str:
-        """It has no time of its own."""
-        return ""
 
     def check(self) -> None:
         """Raises CodecError for a notice that does not say what it is about."""

@@ -7,17 +7,15 @@ read together with the N-CREATE that it belongs to, today and whenever it is rep
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from hashlib import blake2b
 from typing import Any
 
 from bridge.codecs.dicom_envelope import Envelope, is_envelope, open_envelope
 from bridge.codecs.dicom_message import DicomView
-from bridge.codecs.dicom_values import Values, read_values
-from bridge.codecs.performed_order import completed
+from bridge.codecs.dicom_values import Received, Values
+from bridge.codecs.performed_order import ORDERS, completed
 from bridge.errors import BridgeError, CodecError
 from bridge.message import Header
 
@@ -26,15 +24,14 @@ CREATE, SET = "N-CREATE", "N-SET"
 IN_PROGRESS, COMPLETED, DISCONTINUED = "IN PROGRESS", "COMPLETED", "DISCONTINUED"
 FINAL = frozenset({COMPLETED, DISCONTINUED})
 STATUS = "PerformedProcedureStepStatus"
-ORDERS = "ScheduledStepAttributesSequence"
 SERIES = "PerformedSeriesSequence"
 
 _REQUIRED = (
     STATUS, "PerformedProcedureStepID", "PerformedStationAETitle", "PerformedProcedureStepStartDate",
     "PerformedProcedureStepStartTime", "Modality",
 )  # fmt: skip
-_PATIENT = ("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex")
-_FIXED = frozenset({ORDERS, "StudyID", *_PATIENT, *_REQUIRED}) - {STATUS}
+PATIENT = ("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex")
+_FIXED = frozenset({ORDERS, "StudyID", *PATIENT, *_REQUIRED}) - {STATUS}
 """What an N-SET may not change (PS3.4 table F.7.2-1)."""
 
 
@@ -52,7 +49,7 @@ class KnownStep:
 
 
 @dataclass(frozen=True)
-class Event:
+class Event(Received):
     """One N-CREATE or N-SET as it arrived, and what was known of the step before."""
 
     command: str
@@ -69,19 +66,8 @@ class Event:
     """What the worklist adds to an N-CREATE: see :func:`bridge.codecs.performed_order.unsaid`."""
 
     @cached_property
-    def _read(self) -> tuple[Values, list[str]]:
-        return read_values(self.data, implicit=self.implicit)
-
-    @property
-    def told(self) -> Values:
-        """What this event itself says."""
-        return self._read[0]
-
-    @cached_property
     def digest(self) -> str:
-        """Of what it says, however it was encoded."""
-        text = json.dumps([self.command, self.instance, self.told], ensure_ascii=False, sort_keys=True)
-        return blake2b(text.encode(), digest_size=16).hexdigest()
+        return self.summed(self.command, self.instance).hex()
 
     @property
     def repeated(self) -> bool:
@@ -102,8 +88,7 @@ class Event:
 
     @property
     def oddities(self) -> list[str]:
-        """What people should know of it."""
-        found = list(self._read[1])
+        found = super().oddities
         if self.known is not None and self.command == SET:
             found += [
                 f"{key}: an N-SET may not change it, and has not"
@@ -231,6 +216,14 @@ class PerformedStep(DicomView):
             return "MPPS", "CREATE"
         status = str(self.values.get(STATUS, ""))
         return "MPPS", status if status in FINAL else "SET"
+
+    def moment(self) -> str:
+        """The end of the step, else its start."""
+        for which in ("End", "Start"):
+            date, time = (self.get(f"PerformedProcedureStep{which}{part}") for part in ("Date", "Time"))
+            if date:
+                return (date + time)[:14]
+        return ""
 
     def check(self) -> None:
         """See :func:`check`."""

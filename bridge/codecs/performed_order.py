@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bridge.codecs.dicom_values import Values
+from bridge.codecs.dicom_values import Values, items
 
-_ORDERS = "ScheduledStepAttributesSequence"
+ORDERS = "ScheduledStepAttributesSequence"
+"""The orders that a step is done for."""
 _PATIENT = {"PatientID": ("IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence")}
 _ORDER = {
     "AccessionNumber": ("IssuerOfAccessionNumberSequence",),
@@ -23,48 +24,43 @@ _ORDER = {
 def named(told: Values) -> list[tuple[str, str]]:
     """Keyword and value of what the orders that a step is done for can be found by on the worklist."""
     keys = ("StudyInstanceUID", "AccessionNumber")
-    return sorted({(key, str(order[key])) for order in _orders(told) for key in keys if order.get(key)})
+    return sorted({(key, str(order[key])) for order in items(told.get(ORDERS)) for key in keys if order.get(key)})
 
 
-def unsaid(told: Values, items: Sequence[Mapping[str, Any]]) -> Values:
-    """What is to be added to ``told``, as a performed step has it, from the worklist ``items`` that it may be about:
-    the numbers that it leaves empty, and the issuers of those that it repeats. Empty if none is of its patient. Where
-    several items may be meant, as of two hospitals with the same numbers, only what they agree on."""
-    mine = [item for item in items if item.get("PatientID") == told.get("PatientID")]
+def unsaid(told: Values, listed: Sequence[Mapping[str, Any]]) -> Values:
+    """What is to be added to ``told``, from the items ``listed`` of the worklist that the step may
+    be about: the numbers that it leaves empty, and the issuers of those that it repeats. Empty if none is of its
+    patient. Where several may be meant, as of two hospitals with the same numbers, only what they agree on."""
+    mine = [item for item in listed if item.get("PatientID") == told.get("PatientID")]
     if not mine:
         return {}
-    meant = [(order, _meant(order, mine)) for order in _orders(told)]
-    patient = _agreed(told, [item for _, items in meant for item in items], _PATIENT)
-    return {**patient, _ORDERS: [_agreed(order, items, _ORDER) for order, items in meant]}
+    meant = [(order, _meant(order, mine)) for order in items(told.get(ORDERS))]
+    patient = _agreed(told, [item for _, some in meant for item in some], _PATIENT)
+    return {**patient, ORDERS: [_agreed(order, some, _ORDER) for order, some in meant]}
 
 
 def completed(told: Values, added: Values) -> Values:
     """``told`` with what :func:`unsaid` found."""
     if not added:
         return told
-    pairs = zip(_orders(told), added[_ORDERS], strict=True)
-    return {**told, **added, _ORDERS: [{**order, **more} for order, more in pairs]}
+    pairs = zip(items(told.get(ORDERS)), added[ORDERS], strict=True)
+    return {**told, **added, ORDERS: [{**order, **more} for order, more in pairs]}
 
 
-def _orders(told: Values) -> list[Mapping[str, Any]]:
-    value = told.get(_ORDERS)
-    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
-
-
-def _meant(order: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+def _meant(order: Mapping[str, Any], listed: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
     """Those with its study, or else its accession number, as the worklist itself joins them; of several orders in one
     study those with its accession number."""
     study, accession = (
-        [item for item in items if order.get(key) and item.get(key) == order[key]]
+        [item for item in listed if order.get(key) and item.get(key) == order[key]]
         for key in ("StudyInstanceUID", "AccessionNumber")
     )
     return [item for item in study if item in accession] or study or accession
 
 
 def _agreed(
-    told: Mapping[str, Any], items: Sequence[Mapping[str, Any]], numbers: Mapping[str, tuple[str, ...]]
+    told: Mapping[str, Any], listed: Sequence[Mapping[str, Any]], numbers: Mapping[str, tuple[str, ...]]
 ) -> Values:
-    first, *others = [_added(told, item, numbers) for item in items] or [{}]
+    first, *others = [_added(told, item, numbers) for item in listed] or [{}]
     return {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}
 
 

@@ -177,7 +177,7 @@ class Receiver:
             channel=self._channel,
             format=settings.format,
             peer=inbound.peer,
-            header=replace(header, warnings=header.warnings + inbound.warnings),
+            header=replace(header, warnings=header.warnings + inbound.warnings) if inbound.warnings else header,
             raw=inbound.data,
             status=MessageStatus.REFUSED if error else MessageStatus.ROUTED,
             error=error.as_dict() if error else None,

@@ -14,7 +14,7 @@ from bridge.codecs.paths import Path, compile_path
 from bridge.errors import CodecError
 from bridge.mapping.place import Findings, Place
 from bridge.mapping.sources import is_line
-from bridge.mapping.targets.tree import Branch, Leaf, grow, is_link
+from bridge.mapping.targets.tree import grow, is_link, leaves
 
 _ALTERNATIVES = re.compile(r"\s*\|\s*")
 _SEGMENT = re.compile(r"[A-Z][A-Z0-9]{2}")
@@ -239,7 +239,7 @@ class _Walk:
         tree = item.get("set")
         if isinstance(tree, dict):
             kind = str(item.get("resource", ""))
-            for leaf in _leaves(grow(tree, place.child("set"), Findings())):
+            for leaf in leaves(grow(tree, place.child("set"), Findings())):
                 if is_link(leaf.data):
                     if "when" in leaf.data:
                         self.condition(leaf.data["when"], leaf.place.child("when"), names)
@@ -293,11 +293,3 @@ def _pairs(data: dict[str, Any], word: str, place: Place) -> Iterator[tuple[str,
     given = data.get(word)
     for key, value in (given if isinstance(given, dict) else {}).items():
         yield str(key), value, place.child(word, key)
-
-
-def _leaves(branch: Branch) -> Iterator[Leaf]:
-    for part in branch.parts.values():
-        if isinstance(part, Branch):
-            yield from _leaves(part)
-        else:
-            yield part

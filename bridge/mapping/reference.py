@@ -12,7 +12,7 @@ from bridge.mapping.extends import composed, takes_over
 from bridge.mapping.place import Findings, Place
 from bridge.mapping.sources import LINE_KEYS, is_line
 from bridge.mapping.tables import Table
-from bridge.mapping.targets.tree import Branch, Leaf, grow, is_link
+from bridge.mapping.targets.tree import Leaf, grow, is_link, leaves
 from bridge.yamlfile import YamlFile, parse
 
 _HEAD = ("element", "from", "function", "table", "else")
@@ -90,7 +90,7 @@ def _resource(item: dict[str, Any], file: YamlFile, name: str, used: dict[str, l
         rows.append(_row("*reopens*", item["reopens"], name, used))
     tree = item.get("set")
     if isinstance(tree, dict):
-        rows += [_element(leaf, name, used) for leaf in _leaves(grow(tree, Place(file), Findings()))]
+        rows += [_element(leaf, name, used) for leaf in leaves(grow(tree, Place(file), Findings()))]
     yield from _grid(_HEAD, rows)
 
 
@@ -99,14 +99,6 @@ _WRITES = {
     "update": "Made, or changed.",
     "never": "Not made.",
 }
-
-
-def _leaves(branch: Branch) -> Iterator[Leaf]:
-    for part in branch.parts.values():
-        if isinstance(part, Branch):
-            yield from _leaves(part)
-        else:
-            yield part
 
 
 def _names(data: dict[str, Any], name: str, used: dict[str, list[str]]) -> Iterator[tuple[str, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +28,15 @@ class Branch:
     """An element with parts: by name, or by number where it repeats."""
 
     parts: dict[str | int, Branch | Leaf] = field(default_factory=dict)
+
+
+def leaves(branch: Branch) -> Iterator[Leaf]:
+    """All lines of a tree, in their sequence."""
+    for part in branch.parts.values():
+        if isinstance(part, Branch):
+            yield from leaves(part)
+        else:
+            yield part
 
 
 def is_link(data: Any) -> bool:
